@@ -1,0 +1,16 @@
+"""The ASGI application: HTTP to Django, WebSocket to `training.live`."""
+
+import os
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "qlibplatform.settings")
+
+from django.core.asgi import get_asgi_application
+
+http = get_asgi_application()
+
+# Only after Django is set up: these import models.
+from channels.routing import ProtocolTypeRouter  # noqa: E402
+
+from training.live.routing import websocket  # noqa: E402
+
+application = ProtocolTypeRouter({"http": http, "websocket": websocket})

@@ -1,0 +1,274 @@
+"""Every setting, each from the environment (`PLATFORM_…`), strictly parsed."""
+
+import os
+import secrets
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from django.core.exceptions import ImproperlyConfigured
+from environs import Env
+
+env = Env(prefix="PLATFORM_")
+
+# ── Places ──────────────────────────────────────────────────────────────────────────────
+BASE_DIR = Path(__file__).resolve().parent.parent
+STATE_DIR: Path = env.path("STATE_DIR", BASE_DIR / "var").absolute()
+RUNTIME_DIR: Path = env.path("RUNTIME_DIR", STATE_DIR / "run").absolute()
+DATASETS_DIR: Path = env.path("DATASETS_DIR", STATE_DIR / "datasets").absolute()
+ARTIFACTS_DIR: Path = env.path("ARTIFACTS_DIR", STATE_DIR / "artifacts").absolute()
+SCRATCH_DIR: Path = env.path("SCRATCH_DIR", STATE_DIR / "scratch").absolute()
+
+
+def _secret_key() -> str:
+    """The key from the environment, else the one kept in the state directory, made once."""
+    given: str = env.str("SECRET_KEY", "")
+    if given:
+        return given
+    kept = STATE_DIR / "secret.key"
+    if not kept.exists():
+        STATE_DIR.mkdir(parents=True, exist_ok=True)
+        fresh = STATE_DIR / f"secret.key.{os.getpid()}"
+        fresh.touch(mode=0o600)
+        fresh.write_text(secrets.token_urlsafe(50))
+        try:
+            # A link, not a rename: of two first starts at once, one key wins and stays.
+            os.link(fresh, kept)
+        except FileExistsError:
+            pass  # the other process was first: its key is ours too
+        finally:
+            fresh.unlink()
+    return kept.read_text()
+
+
+# ── Security ────────────────────────────────────────────────────────────────────────────
+SECRET_KEY = _secret_key()
+SECRET_KEY_FALLBACKS: list[str] = env.list("SECRET_KEY_FALLBACKS", [])
+DEBUG: bool = env.bool("DEBUG", False)
+ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
+ALLOWED_ORIGINS: list[str] = env.list("ALLOWED_ORIGINS", [])
+"""Origins that browsers may open sockets from, beside the server's own host."""
+CSRF_TRUSTED_ORIGINS: list[str] = ALLOWED_ORIGINS
+HTTPS: bool = env.bool("HTTPS", False)
+"""True where browsers reach the platform by https: cookies then travel by it alone."""
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+if HTTPS:
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    SECURE_HSTS_SECONDS = 31_536_000
+# The body's limit is the API's own (1 MiB of JSON); this one guards forms.
+DATA_UPLOAD_MAX_MEMORY_SIZE = 1_310_720
+
+# ── Django ──────────────────────────────────────────────────────────────────────────────
+INSTALLED_APPS = [
+    "daphne",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "channels",
+    "rest_framework",
+    "drf_spectacular",
+    "knox",
+    "training",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "qlibplatform.urls"
+ASGI_APPLICATION = "qlibplatform.asgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+APPEND_SLASH = False
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+STATIC_URL = "static/"
+STATIC_ROOT = STATE_DIR / "static"
+WHITENOISE_USE_FINDERS = True
+WHITENOISE_AUTOREFRESH = False
+LOGIN_URL = "admin:login"
+
+# ── Database ────────────────────────────────────────────────────────────────────────────
+SQLITE_OPTIONS = {
+    "timeout": 20,
+    # A transaction that reads first and writes later would fail at once under DEFERRED.
+    "transaction_mode": "IMMEDIATE",
+    # FULL: a commit survives a power cut, not only a killed process.
+    "init_command": (
+        "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;"
+        "PRAGMA journal_size_limit=67108864;"
+    ),
+}
+POSTGRES_OPTIONS = {
+    "connect_timeout": 5,
+    "options": (
+        "-c statement_timeout=10000 -c lock_timeout=5000"
+        " -c idle_in_transaction_session_timeout=30000 -c tcp_user_timeout=15000"
+    ),
+}
+
+
+def _database() -> dict[str, Any]:
+    """`PLATFORM_DATABASE_URL`, or SQLite in the state directory."""
+    config: dict[str, Any] = env.dj_db_url(
+        "DATABASE_URL", f"sqlite:///{STATE_DIR / 'db.sqlite3'}"
+    )
+    if config["ENGINE"].endswith("sqlite3"):
+        options = SQLITE_OPTIONS
+    elif config["ENGINE"].endswith("postgresql"):
+        options = POSTGRES_OPTIONS
+    else:
+        raise ImproperlyConfigured(
+            "PLATFORM_DATABASE_URL must be a sqlite:/// or a postgresql:// address"
+        )
+    config["OPTIONS"] = {**options, **config.get("OPTIONS", {})}
+    return config
+
+
+DATABASES = {"default": _database()}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# ── Redis: rings only, never the truth ──────────────────────────────────────────────────
+REDIS_URL: str = env.str("REDIS_URL", f"unix://{RUNTIME_DIR / 'redis.sock'}")
+
+
+def _rq_connection(url: str) -> dict[str, Any]:
+    """RQ's settings for the address: by parts, as RQ drops time limits beside a URL."""
+    parts = urlsplit(url)
+    connection: dict[str, Any] = {
+        "SERIALIZER": "json",
+        "REDIS_CLIENT_KWARGS": {"socket_timeout": 1, "socket_connect_timeout": 1},
+    }
+    if parts.scheme == "unix":
+        return {**connection, "UNIX_SOCKET_PATH": parts.path, "DB": 0}
+    if parts.scheme not in {"redis", "rediss"}:
+        raise ImproperlyConfigured("PLATFORM_REDIS_URL must be unix://, redis:// or rediss://")
+    return {
+        **connection,
+        "HOST": parts.hostname,
+        "PORT": parts.port or 6379,
+        "DB": int(parts.path.strip("/") or 0),
+        "USERNAME": parts.username,
+        "PASSWORD": unquote(parts.password) if parts.password else None,
+        "SSL": parts.scheme == "rediss",
+    }
+
+
+QUEUES = ("cpu", "torch", "gpu")
+RQ_QUEUES = {name: _rq_connection(REDIS_URL) for name in QUEUES}
+RQ = {
+    # We ring after the commit ourselves; see training/services.py.
+    "COMMIT_MODE": "auto",
+    "JOB_CLASS": "training.work.jobs.RunNextJob",
+    "WORKER_CLASS": "training.work.worker.TrainingWorker",
+}
+RQ_SHOW_ADMIN_LINK = False
+
+CHANNEL_LAYERS = {
+    "default": {
+        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        "CONFIG": {
+            "hosts": [
+                {
+                    "address": REDIS_URL,
+                    "socket_timeout": 5,
+                    "socket_connect_timeout": 2,
+                    "max_connections": 50,
+                    "health_check_interval": 15,
+                }
+            ]
+        },
+    }
+}
+
+# ── Tasks and workers ───────────────────────────────────────────────────────────────────
+LEASE: timedelta = timedelta(seconds=env.float("LEASE_S", 15.0))
+LEASE_RENEW_S: float = env.float("LEASE_RENEW_S", 4.0)
+RECONCILE_EVERY_S: float = env.float("RECONCILE_EVERY_S", 2.0)
+WORKER_SILENCE = timedelta(seconds=20)
+"""A worker that was not seen for so long counts as gone."""
+LISTENER_LOOK_S: float = env.float("LISTENER_LOOK_S", 2.0)
+"""How often a web process looks for events that no message told it of."""
+CORES = os.cpu_count() or 1
+TRAINING_THREADS: int = env.int("TRAINING_THREADS", CORES)
+"""Threads of one training: a worker's share of the cores."""
+TRAINING_MEMORY_BYTES: int = env.int("TRAINING_MEMORY_BYTES", 0)
+"""Memory of one training; 0: the worker's share of the machine's."""
+TRAINING_TIMEOUT_S: int = env.int("TRAINING_TIMEOUT_S", 21_600)
+TRAINING_TIMEOUT_MAX_S: int = env.int("TRAINING_TIMEOUT_MAX_S", 7 * 86_400)
+TRAINING_MAX_ATTEMPTS: int = env.int("TRAINING_MAX_ATTEMPTS", 2)
+LOG_MAX_BYTES: int = env.int("LOG_MAX_BYTES", 32 * 1024 * 1024)
+"""What is kept of one attempt's log."""
+DEFAULT_DATASET: str = env.str("DEFAULT_DATASET", "")
+"""The dataset of a workflow that names none; empty: the only one there is."""
+MLFLOW_TRACKING_URI: str = env.str("MLFLOW_TRACKING_URI", "")
+"""Finished results are sent on to this MLflow server; empty: nowhere."""
+
+# ── API ─────────────────────────────────────────────────────────────────────────────────
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "training.api.authentication.BearerAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "training.api.errors.handle",
+    "STRICT_JSON": True,
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Qlib Platform",
+    "DESCRIPTION": "A Qlib workflow goes in, a real training runs, its progress arrives live.",
+    "VERSION": "1",
+    "OAS_VERSION": "3.1.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SCHEMA_PATH_PREFIX": "/api",
+}
+REST_KNOX = {
+    "AUTH_HEADER_PREFIX": "Bearer",
+    "TOKEN_PREFIX": "qp_",
+    "TOKEN_TTL": timedelta(days=env.int("TOKEN_DAYS", 365)),
+}
+
+# ── Logging ─────────────────────────────────────────────────────────────────────────────
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "plain": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}
+    },
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain"}},
+    "root": {"handlers": ["console"], "level": env.log_level("LOG_LEVEL", "INFO")},
+    "loggers": {"django.server": {"propagate": True}},
+}
+env.seal()

@@ -1,0 +1,1 @@
+"""Schema changes, each safe for the running version."""

@@ -1,0 +1,239 @@
+"""What a person can ask for: submit, cancel, finish early, retry, pin, delete.
+
+Each checks who asks, calls one transition of `lifecycle`, and does what lies outside the
+database (rings, files) after the commit.
+"""
+
+import hashlib
+import logging
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from django.conf import settings
+from django.contrib.auth.models import AbstractBaseUser
+from django.db import IntegrityError, transaction
+from django.db.models.functions import Now
+
+from . import lifecycle, workflow
+from .errors import Fault, IdempotencyConflict, InvalidConfig, NotFinished, NotFound
+from .models import Dataset, IdempotencyKey, TrainingTask, Worker
+from .states import Priority
+from .work import queue
+
+log = logging.getLogger(__name__)
+
+KEY_LIVES = timedelta(hours=24)
+"""How long an Idempotency-Key answers with its first task."""
+
+_QUEUE_OF_NEEDS = {"torch": "torch", "gpu": "gpu"}
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What came of a submission: the task, and whether this call made it."""
+
+    task: TrainingTask
+    created: bool
+
+
+def check(body: bytes, *, content_type: str) -> workflow.Workflow:
+    """Understand and check a posted workflow. Raises: InvalidConfig, TooLarge."""
+    document = workflow.parse(body, content_type=content_type)
+    return workflow.check(document, market=_market, defaults=_defaults())
+
+
+def submit(
+    body: bytes,
+    *,
+    content_type: str,
+    owner: AbstractBaseUser,
+    idempotency_key: str | None = None,
+) -> Submission:
+    """Make a task of a workflow, once per idempotency key.
+
+    Raises: InvalidConfig, TooLarge, IdempotencyConflict.
+    """
+    request_hash = hashlib.sha256(body).hexdigest()
+    if idempotency_key and (first := _first_answer(owner, idempotency_key, request_hash)):
+        return Submission(first, created=False)
+    wanted = check(body, content_type=content_type)
+    _refuse_without_worker(wanted)
+    try:
+        with transaction.atomic():
+            task = lifecycle.create(_task_of(wanted, owner=owner))
+            if idempotency_key:
+                _keep_key(owner, idempotency_key, request_hash, task)
+    except IntegrityError:
+        # The same key came twice at once; the other call has made the task.
+        first = idempotency_key and _first_answer(owner, idempotency_key, request_hash)
+        if not first:
+            raise
+        return Submission(first, created=False)
+    queue.ring(task.queue)
+    return Submission(task, created=True)
+
+
+def retry(task_id: str, *, user: AbstractBaseUser) -> TrainingTask:
+    """Make a new task of a final one's config. Raises: NotFound, NotFinished, InvalidConfig."""
+    old = visible(task_id, user=user)
+    if not old.is_final:
+        raise NotFinished(f"{task_id} is {old.status}; cancel it first")
+    dataset = Dataset.objects.filter(name=old.dataset).first()
+    if dataset is None:
+        raise InvalidConfig([Fault("qlib_init.provider_uri", f"no dataset {old.dataset!r}")])
+    task = lifecycle.create(
+        TrainingTask(
+            owner=old.owner,
+            retry_of=old,
+            dataset_version=dataset.version,
+            **{name: getattr(old, name) for name in _CARRIED_OVER},
+        )
+    )
+    queue.ring(task.queue)
+    return task
+
+
+_CARRIED_OVER = (
+    "name",
+    "tags",
+    "dataset",
+    "model",
+    "posted",
+    "config",
+    "warnings",
+    "queue",
+    "needs",
+    "priority",
+    "threads",
+    "timeout_s",
+    "max_attempts",
+)
+
+
+def cancel(task_id: str, *, user: AbstractBaseUser) -> TrainingTask:
+    """Cancel a task, or ask its leader to. Raises: NotFound, AlreadyFinished."""
+    visible(task_id, user=user)
+    return lifecycle.request_cancel(task_id)
+
+
+def finish(task_id: str, *, user: AbstractBaseUser) -> TrainingTask:
+    """Ask for the fit to end now, the best kept. Raises: NotFound, AlreadyFinished, NotFitting."""
+    visible(task_id, user=user)
+    return lifecycle.request_finish(task_id)
+
+
+def pin(task_id: str, *, user: AbstractBaseUser, pinned: bool = True) -> None:
+    """Keep a task from cleaning and deletion, or let it go again. Raises: NotFound."""
+    visible(task_id, user=user)
+    lifecycle.pin(task_id, pinned=pinned)
+
+
+def delete(task_id: str, *, user: AbstractBaseUser) -> None:
+    """Remove a final task with its artifacts. Raises: NotFound, NotFinished, Pinned."""
+    visible(task_id, user=user)
+    task = lifecycle.delete(task_id)
+    # The id was made by the server, so it is safe as a name; the rows are gone already,
+    # so what a failure leaves behind is only space, and `reconcile` clears that.
+    shutil.rmtree(settings.ARTIFACTS_DIR / task.id, ignore_errors=True)
+
+
+def visible(task_id: str, *, user: AbstractBaseUser) -> TrainingTask:
+    """The task, if the user may see it. Raises: NotFound, also where it is not theirs."""
+    task = TrainingTask.objects.visible_to(user).select_related("owner").filter(pk=task_id)
+    if found := task.first():
+        return found
+    raise NotFound(f"there is no task {task_id}")
+
+
+# ── Parts of a submission ───────────────────────────────────────────────────────────────
+
+
+def _market(name: str | None) -> workflow.MarketFacts | None:
+    """The facts of the named dataset, or of the default one."""
+    if name is None:
+        name = settings.DEFAULT_DATASET or _only_dataset()
+    row = Dataset.objects.filter(name=name).first() if name else None
+    return workflow.MarketFacts.from_manifest({**row.manifest, "name": row.name}) if row else None
+
+
+def _only_dataset() -> str | None:
+    names = list(Dataset.objects.values_list("name", flat=True)[:2])
+    return names[0] if len(names) == 1 else None
+
+
+def _defaults() -> workflow.Defaults:
+    return workflow.Defaults(
+        threads=settings.TRAINING_THREADS,
+        timeout_s=settings.TRAINING_TIMEOUT_S,
+        max_timeout_s=settings.TRAINING_TIMEOUT_MAX_S,
+        max_attempts=settings.TRAINING_MAX_ATTEMPTS,
+    )
+
+
+def _refuse_without_worker(wanted: workflow.Workflow) -> None:
+    """A workflow that no worker present can run is refused, unless it asked to wait."""
+    if not wanted.needs or wanted.when_no_worker == "wait" or _able_workers(wanted.needs):
+        return
+    raise InvalidConfig(
+        [
+            Fault(
+                "task.model.class",
+                f"{wanted.model} needs {wanted.needs}, and no worker present has it",
+                hint=f"start a worker with {wanted.needs} installed, or set"
+                " platform.when_no_worker to wait",
+            )
+        ]
+    )
+
+
+def _able_workers(needs: str) -> Iterable[Worker]:
+    return Worker.objects.all().able(needs)
+
+
+def _task_of(wanted: workflow.Workflow, *, owner: AbstractBaseUser) -> TrainingTask:
+    dataset = Dataset.objects.get(name=wanted.dataset)
+    return TrainingTask(
+        owner=owner,
+        name=wanted.name,
+        tags=list(wanted.tags),
+        dataset=dataset.name,
+        dataset_version=dataset.version,
+        model=wanted.model,
+        posted=wanted.posted,
+        config=wanted.config,
+        warnings=[warning.as_dict() for warning in wanted.warnings],
+        queue=_QUEUE_OF_NEEDS.get(wanted.needs, "cpu"),
+        needs=wanted.needs,
+        priority=Priority[wanted.priority.upper()],
+        threads=wanted.threads,
+        timeout_s=wanted.timeout_s,
+        max_attempts=wanted.max_attempts,
+    )
+
+
+def _first_answer(
+    owner: AbstractBaseUser, key: str, request_hash: str
+) -> TrainingTask | None:
+    """The task that this key has made in the last 24 hours. Raises: IdempotencyConflict."""
+    known = (
+        IdempotencyKey.objects.filter(owner=owner, key=key, created_at__gt=Now() - KEY_LIVES)
+        .select_related("task__owner")
+        .first()
+    )
+    if known is None:
+        return None
+    if known.request_hash != request_hash:
+        raise IdempotencyConflict(
+            "This Idempotency-Key came before with another body; use a new key"
+        )
+    return known.task
+
+
+def _keep_key(
+    owner: AbstractBaseUser, key: str, request_hash: str, task: TrainingTask
+) -> None:
+    old = IdempotencyKey.objects.filter(owner=owner, key=key, created_at__lte=Now() - KEY_LIVES)
+    old.delete()
+    IdempotencyKey.objects.create(owner=owner, key=key, request_hash=request_hash, task=task)

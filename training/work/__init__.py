@@ -1,0 +1,1 @@
+"""The only RQ and Redis: rings, workers, the reconciler."""
