@@ -1,0 +1,58 @@
+# `make run` and `make test` set themselves up. PORT, HOST and every PLATFORM_… setting come from the environment.
+MAKEFLAGS += --no-print-directory
+PYTHON ?= $(firstword $(foreach name,python3 python3.11 python3.12,$(shell command -v $(name) 2>/dev/null)))
+VENV := .venv/bin/python
+INSTALL := $(PYTHON) qlibplatform/local/choose_python.py qlibplatform/local/install.py
+TESTS := $(VENV) -m pytest
+LOCK := cd requirements && ../.venv/bin/uv pip compile --quiet --universal --python-version 3.11 \
+	--generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" \
+	--excludes left_out.txt $(if $(UPGRADE),--upgrade)
+
+.DEFAULT_GOAL := help
+.PHONY: help run install models torch test test-fast check format lock clean
+
+help: ## Show this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
+
+run: install ## Start the platform in the foreground (PORT=8000, HOST=127.0.0.1); Ctrl-C stops it
+	@$(VENV) -m qlibplatform.local.lifeline $(VENV) -m qlibplatform.local
+
+install: python ## Install what `make run` needs into .venv
+	@$(INSTALL) base worker
+
+models: python ## Add XGBoost and CatBoost
+	@$(INSTALL) base worker models
+
+torch: install ## Add torch for CPU
+	@$(INSTALL) torch
+
+test: install-dev ## Run the whole test suite (MARKET_DATA and QLIB_EXAMPLES name folders of real data)
+	@$(TESTS)
+
+test-fast: install-dev ## Run the tests that need no worker, no Redis and no Qlib
+	@$(TESTS) -n 2 -m "not redis and not qlib and not e2e and not postgres"
+
+check: install-dev ## Check style, types, import contracts and migrations
+	@$(VENV) -m ruff check .
+	@$(VENV) -m ruff format --check .
+	@$(VENV) -m mypy
+	@.venv/bin/lint-imports
+	@$(VENV) manage.py makemigrations --check --dry-run
+	@git ls-files -z '*.py' | xargs -0 $(VENV) -m django_upgrade --target-version 5.2 --check
+
+format: install-dev ## Mend what ruff can mend
+	@$(VENV) -m ruff check --fix .
+	@$(VENV) -m ruff format .
+
+lock: install ## Lock the packages anew, with hashes (UPGRADE=1 for newer versions)
+	@for set in bootstrap installer base worker models dev; do $(LOCK) -o $$set.txt $$set.in || exit 1; done
+
+clean: ## Remove the virtual environment and caches; what was trained stays in var/
+	rm -rf .venv .venv-bootstrap var/cache .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+
+.PHONY: python install-dev
+install-dev: python
+	@$(INSTALL) base worker models dev
+
+python:
+	@test -n "$(PYTHON)" || { echo "No Python was found. The platform needs Python 3.11 or 3.12."; exit 1; }
