@@ -9,6 +9,8 @@ from urllib.parse import unquote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 from environs import Env
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
 
 env = Env(prefix="PLATFORM_")
 
@@ -166,7 +168,12 @@ def _rq_connection(url: str) -> dict[str, Any]:
     parts = urlsplit(url)
     connection: dict[str, Any] = {
         "SERIALIZER": "json",
-        "REDIS_CLIENT_KWARGS": {"socket_timeout": 1, "socket_connect_timeout": 1},
+        # Few and quick tries: a request must not wait for a Redis that is gone.
+        "REDIS_CLIENT_KWARGS": {
+            "socket_timeout": 1,
+            "socket_connect_timeout": 1,
+            "retry": Retry(ExponentialBackoff(cap=0.2, base=0.01), 2),
+        },
     }
     if parts.scheme == "unix":
         return {**connection, "UNIX_SOCKET_PATH": parts.path, "DB": 0}
@@ -188,10 +195,9 @@ RQ_QUEUES = {name: _rq_connection(REDIS_URL) for name in QUEUES}
 RQ = {
     # We ring after the commit ourselves; see training/services.py.
     "COMMIT_MODE": "auto",
-    "JOB_CLASS": "training.work.jobs.RunNextJob",
+    "JOB_CLASS": "training.work.queue.RunNextJob",
     "WORKER_CLASS": "training.work.worker.TrainingWorker",
 }
-RQ_SHOW_ADMIN_LINK = False
 
 CHANNEL_LAYERS = {
     "default": {

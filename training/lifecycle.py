@@ -192,13 +192,15 @@ def _keep_points(task: TrainingTask, news: News) -> None:
 
 def _keep_log(task: TrainingTask, news: News) -> None:
     if news.log:
-        LogChunk.objects.create(
+        chunk = LogChunk(
             task=task,
             attempt=task.attempt,
             offset=news.log_offset,
             size=len(news.log.encode()),
             text=news.log,
         )
+        # A report whose commit was not answered comes a second time.
+        LogChunk.objects.bulk_create([chunk], ignore_conflicts=True)
 
 
 # ── Ends, told by the leader ────────────────────────────────────────────────────────────

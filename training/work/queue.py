@@ -1,14 +1,43 @@
 """Rings a queue's bell. The job is named as text, so that ringing imports no engine."""
 
 import logging
+from typing import Any
 
 import django_rq
 from redis.exceptions import RedisError
+from rq.job import Job
 
 log = logging.getLogger(__name__)
 
 RUN_NEXT = "training.work.jobs.run_next"
 RESULT_LIVES_S = 60
+
+
+class RefusedJob(Exception):
+    """Something in Redis names another callable than the one we ring for."""
+
+
+class RunNextJob(Job):  # type: ignore[misc]
+    """A job that can name one function only: whoever writes to Redis runs nothing else."""
+
+    @property
+    def func(self) -> Any:
+        """The one allowed callable. Raises: RefusedJob."""
+        if self.func_name != RUN_NEXT or self.instance is not None:
+            raise RefusedJob(f"the job names {self.func_name!r}, not {RUN_NEXT!r}")
+        return super().func
+
+    @property
+    def success_callback(self) -> None:
+        """None: callbacks would be a way to name another callable."""
+
+    @property
+    def failure_callback(self) -> None:
+        """None: see `success_callback`."""
+
+    @property
+    def stopped_callback(self) -> None:
+        """None: see `success_callback`."""
 
 
 def ring(queue: str) -> bool:
@@ -33,3 +62,11 @@ def ring(queue: str) -> bool:
 def rung(queue: str) -> int:
     """How many rings wait to be heard. Raises: RedisError."""
     return int(django_rq.get_queue(queue).count)
+
+
+def ping() -> bool:
+    """Whether Redis answers."""
+    try:
+        return bool(django_rq.get_connection("cpu").ping())
+    except (RedisError, OSError):
+        return False

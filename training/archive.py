@@ -1,0 +1,139 @@
+"""Where the files of an attempt end up: checked, renamed into place, never half there.
+
+`ARTIFACTS_DIR/<task>/<attempt>/` holds what the training saved, its log (`log.txt`) and its
+curves (`curves.json`). While it runs, log and curves are rows; at the end the rows go.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+
+from .errors import TrainingError
+from .models import LogChunk, MetricPoint, TrainingTask
+from .sanitise import clean
+
+LOG = "log.txt"
+CURVES = "curves.json"
+HOME = "home"
+"""Where in the scratch directory the training lives and writes; the rest is its leader's."""
+
+
+class NotKept(TrainingError):
+    """The files of an attempt could not be kept, or are not what the training said."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def folder(task: TrainingTask, attempt: int | None = None) -> Path:
+    """Where the files of an attempt lie; by default of the newest."""
+    root: Path = settings.ARTIFACTS_DIR
+    return root / task.id / str(task.attempt if attempt is None else attempt)
+
+
+def keep(
+    task: TrainingTask,
+    scratch: Path,
+    *,
+    final: Mapping[str, Any] | None,
+    kind: str,
+    points: list[dict[str, Any]],
+) -> list[dict[str, Any]]:
+    """Put the attempt's files in their place.
+
+    Of a completed training all artifacts, after a check against what it said of them; of any
+    other only log and curves. Returns path, bytes and sha256 of each. Raises: NotKept.
+    """
+    source, saved = scratch / "kept", scratch / HOME / "artifacts"
+    try:
+        if kind == "completed" and saved.is_dir():
+            _refuse_links(saved)
+            saved.rename(source)
+        source.mkdir(exist_ok=True)
+        shutil.copyfile(scratch / LOG, source / LOG)
+        (source / CURVES).write_text(json.dumps(clean(points)))
+        files = _listed(source)
+        if kind == "completed":
+            _compare(files, (final or {}).get("result", {}).get("artifacts", []))
+        _put_in_place(source, folder(task))
+    except OSError as error:
+        raise NotKept(*_told(error)) from error
+    return list(files.values())
+
+
+def discard(task: TrainingTask) -> None:
+    """Remove what a fenced attempt has left; no row speaks of it."""
+    shutil.rmtree(folder(task), ignore_errors=True)
+
+
+def clear_rows(task: TrainingTask) -> None:
+    """Drop the rows of the attempt's log and curves: they are files now."""
+    LogChunk.objects.filter(task=task, attempt=task.attempt).delete()
+    MetricPoint.objects.filter(task=task, attempt=task.attempt).delete()
+
+
+def _refuse_links(saved: Path) -> None:
+    """A link could point at a file that only the leader may read."""
+    for path in [saved, *saved.rglob("*")]:
+        if path.is_symlink():
+            raise NotKept("artifact_damaged", f"The artifact {path.name} is a link, not a file")
+
+
+def _listed(root: Path) -> dict[str, dict[str, Any]]:
+    files = sorted(path for path in root.rglob("*") if path.is_file())
+    return {
+        name: {"path": name, "bytes": path.stat().st_size, "sha256": _sha256(path)}
+        for path in files
+        for name in [path.relative_to(root).as_posix()]
+    }
+
+
+def _compare(files: Mapping[str, dict[str, Any]], said: list[dict[str, Any]]) -> None:
+    for one in said:
+        if files.get(one["path"], {}).get("sha256") != one["sha256"]:
+            raise NotKept(
+                "artifact_damaged", f"The artifact {one['path']} is not what the training saved"
+            )
+
+
+def _put_in_place(source: Path, target: Path) -> None:
+    """Rename, or across file systems copy beside and rename, so that a half is never seen."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(target, ignore_errors=True)
+    try:
+        source.rename(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        beside = target.with_name(f".{target.name}.part")
+        shutil.rmtree(beside, ignore_errors=True)
+        shutil.copytree(source, beside)
+        beside.rename(target)
+    _sync(target.parent)
+
+
+def _sync(directory: Path) -> None:
+    fd = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _told(error: OSError) -> tuple[str, str]:
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return "disk_full", "The disk is full: free some space, then retry this task"
+    return "not_kept", f"The result could not be kept: {error.strerror}"

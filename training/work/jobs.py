@@ -1,0 +1,110 @@
+"""The one job: take the next pending task and lead it. Here leader and engine are put together."""
+
+import logging
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.db import connection
+
+from training import archive, lifecycle, runner
+from training.engine import handle
+from training.models import Dataset, TrainingTask
+from training.models import Worker as WorkerRow
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Post:
+    """Where this process works; set by the worker before it forks."""
+
+    worker: str
+    queue: str
+    extras: tuple[str, ...]
+    host: handle.EngineHost
+    memory_bytes: int
+
+
+# RQ calls the job with what Redis says; what this process is, only its parent can tell it.
+post: Post | None = None
+
+_stop = threading.Event()
+
+
+def stop(*_: Any) -> None:
+    """The worker is to stop in order: the leader gives its task back."""
+    _stop.set()
+
+
+def run_next(queue: str) -> None:
+    """Lead the best pending task of this worker's queue, if there is one."""
+    if post is None or queue != post.queue:
+        log.warning("a ring for queue %r came to the wrong process", queue)
+        return
+    if _stop.is_set() or WorkerRow.objects.filter(name=post.worker, draining=True).exists():
+        return
+    task = lifecycle.claim_next(queue, extras=post.extras, worker=post.worker)
+    if task is None:
+        return
+    try:
+        runner.lead(
+            task,
+            engine=_engine(post),
+            scratch=settings.SCRATCH_DIR / f"{task.id}-{task.attempt}",
+            stop_asked=_stop.is_set,
+        )
+    finally:
+        connection.close()
+
+
+def _engine(at: Post) -> runner.Engine:
+    return runner.Engine(
+        start=lambda task, scratch: _start(task, scratch, at=at),
+        judge=handle.classify,
+        memory_bytes=at.memory_bytes,
+    )
+
+
+def _start(task: TrainingTask, scratch: Path, *, at: Post) -> runner.Training:
+    """Ask the host for a training. Raises: runner.HostLost, OSError, ValueError."""
+    limits = handle.Limits(memory_bytes=at.memory_bytes, wall_s=task.timeout_s)
+    try:
+        return handle.Training.start(
+            socket_path=at.host.socket_path,
+            host_pidfd=at.host.pidfd,
+            job=_job(task, at=at),
+            scratch_dir=scratch / archive.HOME,
+            log_path=scratch / "log.raw",
+            limits=limits,
+        )
+    except (handle.HostLost, handle.HostBusy) as error:
+        raise runner.HostLost(str(error)) from error
+
+
+def _job(task: TrainingTask, *, at: Post) -> dict[str, Any]:
+    """What the training is told; nothing in it is a secret."""
+    path = settings.DATASETS_DIR / task.dataset / task.dataset_version
+    if not path.is_dir():
+        raise FileNotFoundError(
+            f"the data of {task.dataset} ({task.dataset_version}) is not on this worker"
+        )
+    dataset = Dataset.objects.get(name=task.dataset)
+    return {
+        "task_id": task.id,
+        "attempt": task.attempt,
+        "config": task.config,
+        "dataset": {
+            "name": task.dataset,
+            "path": str(path),
+            "region": dataset.region,
+            "fingerprint": dataset.fingerprint,
+            "first_day": dataset.first_day.isoformat(),
+            "last_day": dataset.last_day.isoformat(),
+            "instruments": dataset.instrument_count,
+        },
+        "threads": min(task.threads, settings.TRAINING_THREADS),
+        "memory_bytes": at.memory_bytes,
+    }

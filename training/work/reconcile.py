@@ -1,0 +1,98 @@
+"""Finds the truth again where a ring or a leader was lost. Safe to run twice at once.
+
+Every move it makes is a guarded update, so a second reconciler, or a leader that comes back,
+changes nothing.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+
+from django.conf import settings
+from django.db import DatabaseError, InterfaceError, connection
+from django.db.models import Count
+from django.db.models.functions import Now
+from redis.exceptions import RedisError
+
+from training import lifecycle
+from training.models import TrainingTask
+from training.states import Status
+
+from . import queue
+
+log = logging.getLogger(__name__)
+
+RING_AT_MOST = 100
+"""Rings in one pass: more wait in the database, where they lose nothing."""
+
+
+def run(*, stopped: Callable[[], bool]) -> None:
+    """Reconcile every few seconds until stopped.
+
+    After a start, and after the database was away, one whole lease passes before anything is
+    expired: leaders could not renew meanwhile, and must get the time to.
+    """
+    patience = Patience()
+    while not stopped():
+        try:
+            once(expire=patience.is_over())
+        except (DatabaseError, InterfaceError) as error:
+            log.warning("database: %s", error)
+            patience.begin()
+        finally:
+            connection.close()
+        _sleep(settings.RECONCILE_EVERY_S, stopped)
+
+
+class Patience:
+    """The wait of one lease after a start or an outage."""
+
+    def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        self._until = time.monotonic() + settings.LEASE.total_seconds()
+
+    def is_over(self) -> bool:
+        return time.monotonic() >= self._until
+
+
+def once(*, expire: bool = True) -> None:
+    """One pass: leases that are over, then rings that are missing."""
+    if expire:
+        expire_leases()
+    ring_again()
+
+
+def expire_leases() -> list[TrainingTask]:
+    """Act for every leader that is gone; the tasks that were moved."""
+    over = TrainingTask.objects.filter(status=Status.RUNNING, lease_until__lt=Now())
+    moved = []
+    for task_id, attempt, lease_until in over.values_list("id", "attempt", "lease_until"):
+        task = lifecycle.expire(task_id, attempt=attempt, lease_until=lease_until)
+        if task:
+            log.warning("%s: attempt %s lost its worker: now %s", task_id, attempt, task.status)
+            moved.append(task)
+    return moved
+
+
+def ring_again() -> int:
+    """Ring for pending tasks that have no ring; how many rings were missing."""
+    missing = 0
+    pending = TrainingTask.objects.filter(status=Status.PENDING)
+    for name, count in pending.values_list("queue").annotate(Count("id")).order_by():
+        try:
+            waiting = queue.rung(name)
+        except (RedisError, OSError) as error:
+            log.warning("redis: %s", error)
+            return missing
+        for _ in range(min(count, RING_AT_MOST) - waiting):
+            queue.ring(name)
+            missing += 1
+    return missing
+
+
+def _sleep(seconds: float, stopped: Callable[[], bool]) -> None:
+    end = time.monotonic() + seconds
+    while not stopped() and time.monotonic() < end:
+        time.sleep(0.1)

@@ -1,0 +1,247 @@
+"""The RQ worker: hears a ring, forks a work-horse that leads a task, survives everything.
+
+It holds the engine host and tells the `Worker` row that it is there. Nothing of ours depends on
+RQ for correctness: a ring is only a reason to look into the database.
+"""
+
+import fcntl
+import logging
+import os
+import shutil
+import signal
+import socket
+import time
+import uuid
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.db import DatabaseError, InterfaceError, connection, connections
+from django.db.models.functions import Now
+from redis.exceptions import RedisError
+from rq.worker import Worker as RqWorker
+
+from training.engine import walls
+from training.engine.handle import EngineHost
+from training.models import TrainingTask
+from training.models import Worker as WorkerRow
+from training.states import Status
+
+from . import jobs
+
+log = logging.getLogger(__name__)
+
+SEEN_EVERY_S = 5.0
+QUIET_TTL_S = 20
+"""RQ blocks for 15 s less than this on an empty queue: 5 s, our heart beat."""
+
+EXTRAS = ("xgboost", "catboost", "torch")
+TOLD_VERSIONS = ("pyqlib", "lightgbm", "pandas", "numpy", *EXTRAS)
+
+
+class TrainingWorker(RqWorker):  # type: ignore[misc]
+    """RQ's worker without its traps; see the notes at each method."""
+
+    def __init__(self, *args: Any, slot: str, **kwargs: Any) -> None:
+        """slot: the lasting name; RQ wants another for each process."""
+        self.slot = slot
+        kwargs["name"] = f"{slot}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+        kwargs.setdefault("job_monitoring_interval", int(SEEN_EVERY_S))
+        kwargs.setdefault("maintenance_interval", 60)
+        kwargs.setdefault("log_job_description", False)
+        kwargs["worker_ttl"] = QUIET_TTL_S
+        super().__init__(*args, **kwargs)
+        self._seen_at = 0.0
+        self._host: EngineHost | None = None
+
+    def work(self, *args: Any, **kwargs: Any) -> bool:
+        """Start the engine host, then listen until told to stop."""
+        take_slot(self.slot)
+        # Other processes of this user must not read secrets out of our memory.
+        walls.forbid_dump()
+        threads = settings.TRAINING_THREADS
+        self._host = EngineHost.start(runtime_dir=settings.RUNTIME_DIR, cores=threads)
+        jobs.post = jobs.Post(
+            worker=self.slot,
+            queue=self.queues[0].name,
+            extras=extras(),
+            host=self._host,
+            memory_bytes=memory_share(),
+        )
+        self._tell_birth()
+        clear_scratch()
+        try:
+            return bool(super().work(*args, **kwargs))
+        finally:
+            self._host.stop()
+            _with_database(lambda: WorkerRow.objects.filter(name=self.slot).delete())
+
+    # ── RQ's commands: we use none, and their thread would be forked along ────────────
+
+    def subscribe(self) -> None:
+        """Not listened to: stopping goes through the database."""
+
+    def unsubscribe(self) -> None:
+        """See `subscribe`."""
+
+    # ── Redis may go away; a running task goes on ─────────────────────────────────────
+
+    def heartbeat(self, *args: Any, **kwargs: Any) -> None:
+        """RQ's heart beat and ours: host alive, row seen."""
+        self._tell_life()
+        try:
+            super().heartbeat(*args, **kwargs)
+        except RedisError as error:
+            log.warning("heart beat skipped: %s", error)
+
+    def maintain_heartbeats(self, job: Any, execution: Any) -> None:
+        """RQ would quit and leave its horse alone when Redis is away."""
+        try:
+            super().maintain_heartbeats(job, execution)
+        except RedisError as error:
+            log.warning("heart beat skipped: %s", error)
+
+    def set_state(self, state: Any, pipeline: Any = None) -> None:
+        """RQ would quit when Redis is away; the state is for its dashboard only."""
+        try:
+            super().set_state(state, pipeline)
+        except RedisError:
+            self._state = state
+
+    def execute_job(self, job: Any, queue: Any) -> None:
+        """Redis errors before the fork or after the horse's end lose a ring, nothing else."""
+        try:
+            super().execute_job(job, queue)
+        except RedisError as error:
+            log.warning("ring %s: %s", job.id, error)
+
+    # ── The work-horse ────────────────────────────────────────────────────────────────
+
+    def fork_work_horse(self, job: Any, queue: Any) -> None:
+        """No database connection may be shared by two processes."""
+        connections.close_all()
+        super().fork_work_horse(job, queue)
+
+    def setup_work_horse_signals(self) -> None:
+        """The horse gives its task back on SIGTERM; RQ would let it die."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, jobs.stop)
+
+    def handle_warm_shutdown_request(self) -> None:
+        """Told to stop: the horse gives its task back to the queue."""
+        super().handle_warm_shutdown_request()
+        self._signal_horse(signal.SIGTERM)
+
+    def kill_horse(self, sig: int = signal.SIGKILL) -> None:
+        """RQ 3.0 would kill our own group where there is no horse."""
+        self._signal_horse(sig)
+
+    def _signal_horse(self, sig: int) -> None:
+        if self.horse_pid:
+            try:
+                os.kill(self.horse_pid, sig)
+            except ProcessLookupError:
+                pass  # it has ended meanwhile, which is what we want
+
+    # ── What the database knows of us ─────────────────────────────────────────────────
+
+    def _tell_birth(self) -> None:
+        row = {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "queue": self.queues[0].name,
+            "cores": settings.TRAINING_THREADS,
+            "memory_bytes": memory_share(),
+            "extras": list(extras()),
+            "versions": _versions(),
+            "draining": False,
+            "started_at": Now(),
+            "seen_at": Now(),
+        }
+        _with_database(lambda: WorkerRow.objects.update_or_create(name=self.slot, defaults=row))
+        self._seen_at = time.monotonic()
+
+    def _tell_life(self) -> None:
+        if self._is_horse or time.monotonic() - self._seen_at < SEEN_EVERY_S - 1:
+            return
+        self._seen_at = time.monotonic()
+        if self._host and self._host.ensure_alive():
+            log.warning("the engine host had died; a new one was started")
+        row = WorkerRow.objects.filter(name=self.slot)
+        if _with_database(lambda: row.update(seen_at=Now())) == 0:
+            self._tell_birth()
+
+
+def take_slot(slot: str) -> None:
+    """Hold the slot's lock until this process and its work-horse have ended.
+
+    A worker that was killed may have left a leader behind that goes on: its successor waits,
+    so that the machine never runs more trainings than it has workers.
+    """
+    # Kept open on purpose: the lock belongs to the descriptor, which the horse inherits.
+    lock = os.open(settings.RUNTIME_DIR / f"worker-{slot}.lock", os.O_CREAT | os.O_RDWR, 0o600)
+    told = False
+    while True:
+        try:
+            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not told:
+                log.warning("worker %s: its predecessor still works; waiting", slot)
+                told = True
+            time.sleep(0.5)
+
+
+def _with_database(write: Any) -> Any:
+    """Do a short write of the parent's; None where the database is away. Leaves no connection."""
+    try:
+        return write()
+    except (DatabaseError, InterfaceError) as error:
+        log.warning("database: %s", error)
+        return None
+    finally:
+        connection.close()
+
+
+def extras() -> tuple[str, ...]:
+    """The optional libraries that a training on this worker can use."""
+    found = [name for name in EXTRAS if find_spec(name)]
+    if any(Path("/dev").glob("nvidia[0-9]*")):
+        found.append("gpu")
+    return tuple(found)
+
+
+def memory_share() -> int:
+    """Bytes that one training may use: as set, else 80 % of the machine's by the cores' share."""
+    if settings.TRAINING_MEMORY_BYTES:
+        return int(settings.TRAINING_MEMORY_BYTES)
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return int(whole * 0.8 * min(settings.TRAINING_THREADS / settings.CORES, 1.0))
+
+
+def clear_scratch() -> None:
+    """Remove what attempts that have ended without their leader left behind."""
+    running = _with_database(
+        lambda: {
+            f"{task_id}-{attempt}"
+            for task_id, attempt in TrainingTask.objects.filter(
+                status=Status.RUNNING
+            ).values_list("id", "attempt")
+        }
+    )
+    if running is None or not settings.SCRATCH_DIR.is_dir():
+        return
+    for left in settings.SCRATCH_DIR.iterdir():
+        if left.name not in running:
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _versions() -> dict[str, str]:
+    told = {}
+    for name in TOLD_VERSIONS:
+        try:
+            told[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return told
