@@ -1,23 +1,25 @@
 """Go on with a Python that fits: `python3 choose_python.py SCRIPT ARGUMENT…`.
 
-Whatever Python a machine calls `python3` runs this file, so it keeps to the syntax and the library of
+Whatever Python a machine calls `python3` runs this file: it keeps to the syntax and the library of
 Python 3.6, imports nothing of ours, and does nothing but find a better one.
 """
 
 import os
 import subprocess
 import sys
+from typing import List, Optional, Tuple
 
 OLDEST = (3, 11)
 TOO_NEW = (3, 13)
 NAMES = ("python3.11", "python3.12", "python3")
 
 
-def fits(version):  # type: ignore[no-untyped-def]
-    return OLDEST <= tuple(version) < TOO_NEW
+def fits(version: Tuple[int, ...]) -> bool:
+    """Whether the locked packages have builds for this (major, minor)."""
+    return OLDEST <= version < TOO_NEW
 
 
-def version_of(python):  # type: ignore[no-untyped-def]
+def version_of(python: str) -> Tuple[int, ...]:
     """(major, minor) of an interpreter; (0, 0) of a file that does not run as one."""
     ask = "import sys; print(sys.version_info[0], sys.version_info[1])"
     try:
@@ -27,7 +29,7 @@ def version_of(python):  # type: ignore[no-untyped-def]
         return (0, 0)
 
 
-def find():  # type: ignore[no-untyped-def]
+def find() -> Optional[str]:
     """This interpreter if it fits, else the first on the PATH that does, else None."""
     if fits(sys.version_info[:2]):
         return sys.executable
@@ -40,7 +42,8 @@ def find():  # type: ignore[no-untyped-def]
     return None
 
 
-def main(arguments):  # type: ignore[no-untyped-def]
+def main(arguments: List[str]) -> None:
+    """Become the found Python, running the script; or say in two lines what is missing."""
     python = find()
     if python is None:
         have = "%d.%d" % sys.version_info[:2]
@@ -49,7 +52,7 @@ def main(arguments):  # type: ignore[no-untyped-def]
             "Install one, such as by `apt install python3.11`, or name it: "
             "`make run PYTHON=/path/to/python3.11`." % (sys.executable, have)
         )
-    os.execv(python, [python] + arguments)
+    os.execv(python, [python] + arguments)  # noqa: S606
 
 
 if __name__ == "__main__":

@@ -157,7 +157,7 @@ def _uv() -> list[str]:
 
 
 def _uv_settings() -> dict[str, str]:
-    """What pip is told about index and certificates, told to uv, which does not read pip's files."""
+    """What pip is told of index and certificates, told to uv: it does not read pip's files."""
     settings = {"UV_SYSTEM_CERTS": "true"}
     for option, variable in (("index-url", "UV_DEFAULT_INDEX"), ("cert", "SSL_CERT_FILE")):
         if value := _pip_option(option):
