@@ -1,0 +1,554 @@
+"""The leader's handle on the engine: starts the host, starts a training, hears it, ends it, judges it.
+
+Standard library only: no Django, no Qlib. `EngineHost` lives in the worker, `Training` in the
+worker's fork that leads one task.
+"""
+
+import math
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from training.engine.protocol import Channel, Malformed, Message
+
+ROOT = Path(__file__).resolve().parents[2]
+MAX_SOCKET_PATH_BYTES = 107
+BACKLOG = 8
+SEND_TIMEOUT_S = 5.0
+# How long the host may take to sweep and report a training whose death the leader sees itself.
+EXIT_REPORT_TIMEOUT_S = 10.0
+# RLIMIT_DATA stands this far above the watched limit: it stops what grows between two looks.
+BACKSTOP_FACTOR = 1.4
+LAST_WORDS_BYTES = 2000
+MEMORY_SIGNALS = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS)
+
+
+class HostLost(Exception):
+    """The engine host died, or is not there."""
+
+
+class HostBusy(Exception):
+    """The engine host did not start the training in time: another one runs, or it still imports."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one training may use. The leader watches memory and wall time; the kernel holds the rest."""
+
+    memory_bytes: int
+    wall_s: float
+    cpu_s: float | None = None
+    file_bytes: int = 8 * 2**30
+    open_files: int = 1024
+
+    def as_rlimits(self) -> dict[str, int]:
+        """Names without RLIMIT_. No address space limit: native code maps far more than it uses."""
+        limits = {
+            "CORE": 0,
+            "FSIZE": self.file_bytes,
+            "NOFILE": self.open_files,
+            "DATA": int(self.memory_bytes * BACKSTOP_FACTOR),
+        }
+        return limits if self.cpu_s is None else {**limits, "CPU": math.ceil(self.cpu_s)}
+
+
+class EngineHost:
+    """The host process as its worker holds it. The listening socket stays here: a host that died is
+    replaced behind the same path, and leaders wait in the backlog."""
+
+    def __init__(
+        self, *, listener: socket.socket, socket_path: Path, command: list[str], cores: int
+    ) -> None:
+        self.socket_path = socket_path
+        self._listener = listener
+        self._command = command
+        self._environment = host_environment(cores)
+        self._log_path = socket_path.with_suffix(".log")
+        self._spawn()
+
+    @classmethod
+    def start(
+        cls,
+        *,
+        runtime_dir: Path,
+        cores: int,
+        python: str = sys.executable,
+        preload: bool = True,
+        probes: Path | None = None,
+    ) -> Self:
+        """Starts a host; returns at once, while it still imports (seconds): trainings wait for it.
+
+        runtime_dir: made if absent. preload, probes: for tests; probes is a file of functions that
+        a job may then name under "probe".
+        Raises: ValueError, if the socket's path would be too long for the kernel.
+        """
+        runtime_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = runtime_dir.resolve() / f"engine-{os.getpid()}.sock"
+        listener = _listen(path)
+        command = [python, "-P", "-s", "-m", "training.engine.host", str(listener.fileno())]
+        command += ["--runtime-dir", str(path.parent)]
+        command += [] if preload else ["--no-preload"]
+        command += ["--probes", str(probes)] if probes else []
+        return cls(listener=listener, socket_path=path, command=command, cores=cores)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def pidfd(self) -> int:
+        """Readable once the host is dead; forks of the worker hold it too. Changes with a restart."""
+        return self._pidfd
+
+    def is_alive(self) -> bool:
+        """Also right in a fork of the worker, whose child the host is not."""
+        return not _is_readable(self._pidfd)
+
+    def ensure_alive(self) -> bool:
+        """Restarts a dead host; True if it was restarted. For the worker itself, between two jobs."""
+        if self.is_alive():
+            return False
+        self._release()
+        self._spawn()
+        return True
+
+    def last_words(self) -> str:
+        """The end of what the host wrote: why it could not start, for example."""
+        try:
+            written = self._log_path.read_bytes()
+        except FileNotFoundError:
+            return ""
+        return written[-LAST_WORDS_BYTES:].decode("utf-8", "replace").strip()
+
+    def stop(self, timeout_s: float = 5) -> None:
+        """Asks the host to leave, kills it when it does not, and removes its socket. Idempotent."""
+        if self._listener.fileno() < 0:
+            return
+        os.close(self._life_line)
+        self._life_line = -1
+        if not _is_readable(self._pidfd, timeout_s):
+            self._process.kill()
+        self._release()
+        self._listener.close()
+        self.socket_path.unlink(missing_ok=True)
+
+    def _spawn(self) -> None:
+        life_line, self._life_line = os.pipe()
+        log = os.open(self._log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+        try:
+            self._process = subprocess.Popen(
+                self._command,
+                env=self._environment,
+                cwd="/",
+                stdin=life_line,
+                stdout=log,
+                stderr=log,
+                pass_fds=[self._listener.fileno()],
+                start_new_session=True,
+            )
+        finally:
+            os.close(life_line)
+            os.close(log)
+        self._pidfd = os.pidfd_open(self._process.pid)
+
+    def _release(self) -> None:
+        self._process.wait()
+        os.close(self._pidfd)
+        if self._life_line >= 0:
+            os.close(self._life_line)
+
+
+class Training:
+    """One running training as its leader holds it; made by `start`, and closed by its leader."""
+
+    def __init__(
+        self, *, pid: int, pidfd: int, life_line: int, host: Channel, control: Channel, memory_bytes: int
+    ) -> None:
+        self.pid = pid
+        self.peak_memory_bytes = 0
+        self.memory_limit_bytes = memory_bytes
+        self.ended: Message | None = None
+        self.host_lost = False
+        self._pidfd = pidfd
+        self._life_line = life_line
+        self._host = host
+        self._control = control
+        self._dead_since: float | None = None
+
+    @classmethod
+    def start(
+        cls,
+        *,
+        socket_path: Path,
+        host_pidfd: int | None,
+        job: Message,
+        scratch_dir: Path,
+        log_path: Path,
+        limits: Limits,
+        start_timeout_s: float = 60,
+        readable: Sequence[Path] = (),
+        writable: Sequence[Path] = (),
+    ) -> Self:
+        """Has the host fork a training and gives it the job; makes scratch_dir and the log if absent.
+
+        The training may read the job's dataset and `readable`, and write `scratch_dir` and
+        `writable`; the log it only appends to. It dies with this process.
+        Raises: HostLost; HostBusy after start_timeout_s.
+        """
+        scratch_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        request = {
+            "type": "start",
+            "scratch_dir": str(scratch_dir.resolve()),
+            "readable": [*_dataset_paths(job), *(str(path) for path in readable)],
+            "writable": [str(path) for path in writable],
+            "limits": limits.as_rlimits(),
+        }
+        deadline = time.monotonic() + start_timeout_s
+        host = Channel(_connect(socket_path, start_timeout_s))
+        mine, theirs = socket.socketpair()
+        life_line, life_line_end = os.pipe()
+        log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        control = Channel(mine)
+        try:
+            with theirs:
+                host.send(request, [theirs.fileno(), log, life_line])
+            pid = _await_start(host, host_pidfd, deadline)
+        except BaseException as error:
+            os.close(life_line_end)
+            host.close()
+            control.close()
+            if isinstance(error, OSError):
+                raise HostLost(f"The engine host hung up: {error}") from error
+            raise
+        finally:
+            os.close(log)
+            os.close(life_line)
+        pidfd = host.descriptors.pop()
+        mine.settimeout(SEND_TIMEOUT_S)
+        training = cls(
+            pid=pid,
+            pidfd=pidfd,
+            life_line=life_line_end,
+            host=host,
+            control=control,
+            memory_bytes=limits.memory_bytes,
+        )
+        # Only now: the host never sees a job, and what runs it is known to be there.
+        training._send(job)
+        return training
+
+    def messages(self, timeout_s: float) -> list[Message]:
+        """Everything that came from training and host, each in order; waits for the first, at most timeout_s.
+
+        [] on timeout, and always once `ended` is set or `host_lost` is true. Before either is set,
+        the training's last words have been returned or are in this list.
+        """
+        if self.ended is not None or self.host_lost:
+            return []
+        ready = self._poll(timeout_s)
+        received = self._read(self._control) if self._control.fileno() in ready else []
+        from_host = self._hear_host() if self._host.fileno() in ready else []
+        self._notice_silent_host(is_dead=self._pidfd in ready)
+        if self.ended is not None or self.host_lost:
+            # The host's word of the end may overtake the training's last words: those come first.
+            received += self._drain()
+        return received + from_host
+
+    def order(self, op: str) -> None:
+        """Asks for "finish" or "abort". Never raises: a training that is gone needs no order."""
+        self._send({"op": op})
+
+    def kill(self) -> None:
+        """SIGKILL to the training and, by its life line, to its group, even under a stopped host."""
+        try:
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        except ProcessLookupError:
+            # Dead and reaped: the life line below still reaches what is left of its group.
+            pass
+        self._cut_life_line()
+
+    def memory_bytes(self) -> int:
+        """Anonymous memory of the whole group now; also raises `peak_memory_bytes`.
+
+        Counts the pages shared with the host as the training's own (about 0.3 GB with torch).
+        About 1 ms per 100 processes of the machine.
+        """
+        used = sum(_anonymous_bytes(pid) for pid in _group_members(self.pid))
+        self.peak_memory_bytes = max(self.peak_memory_bytes, used)
+        return used
+
+    def group_is_empty(self) -> bool:
+        """Whether no live process is left in the training's group; a zombie does not count."""
+        return next(_group_members(self.pid), None) is None
+
+    def close(self) -> None:
+        """Lets go of everything; a training that still runs is killed by that. Idempotent."""
+        self._cut_life_line()
+        self._host.close()
+        self._control.close()
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _poll(self, timeout_s: float) -> set[int]:
+        poller = select.poll()
+        for channel in (self._host, self._control):
+            if not channel.is_closed:
+                poller.register(channel, select.POLLIN)
+        if self._dead_since is None:
+            poller.register(self._pidfd, select.POLLIN)
+        return {descriptor for descriptor, _ in poller.poll(timeout_s * 1000)}
+
+    def _hear_host(self) -> list[Message]:
+        messages = self._read(self._host)
+        for message in messages:
+            if message["type"] == "exit":
+                self.ended = message
+        self.host_lost = self.ended is None and self._host.is_closed
+        return messages
+
+    def _notice_silent_host(self, *, is_dead: bool) -> None:
+        """A training that is dead for long without a report means a host that hangs or is stopped."""
+        if is_dead and self._dead_since is None:
+            self._dead_since = time.monotonic()
+        waited_s = time.monotonic() - (self._dead_since or math.inf)
+        if self.ended is None and waited_s > EXIT_REPORT_TIMEOUT_S:
+            self.host_lost = True
+
+    def _drain(self) -> list[Message]:
+        """What the dead training's socket still holds."""
+        if self.host_lost:
+            self.kill()
+        messages: list[Message] = []
+        while not self._control.is_closed and self._control.is_ready():
+            messages += self._read(self._control)
+        return messages
+
+    def _read(self, channel: Channel) -> list[Message]:
+        """A training that sends nonsense is ended, with a last word made here in its place."""
+        try:
+            return channel.receive()
+        except Malformed as error:
+            self.kill()
+            channel.close()
+            sentence = f"The training sent something unreadable and was stopped: {error}."
+            return [{"type": "failed", "code": "training_error", "error": sentence}]
+
+    def _send(self, message: Message) -> None:
+        try:
+            self._control.send(message)
+        except OSError:
+            # Gone, or deaf for SEND_TIMEOUT_S: either shows in `messages`, or the leader kills it.
+            return
+
+    def _cut_life_line(self) -> None:
+        if self._life_line >= 0:
+            os.close(self._life_line)
+            self._life_line = -1
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a training ended. kind: completed, failed, cancelled, host_lost. code and error: "" if completed."""
+
+    kind: str
+    code: str = ""
+    error: str = ""
+
+
+def classify(
+    *,
+    final: Message | None,
+    ended: Message | None,
+    killed_because: str | None,
+    peak_memory_bytes: int,
+    limits: Limits,
+) -> Outcome:
+    """Judges one training by its last word, the host's exit message, and why the leader killed it, if so.
+
+    final: its "done" or "failed", if any. killed_because: None, "out_of_memory", "timed_out",
+    "cancelled", or another code of the leader's. A training that was done is completed, even if an
+    order to stop came a moment later, unless the leader's kill met it before it could exit.
+    """
+    exited = ended is not None and ended["code"] == 0
+    if final is not None and final["type"] == "done" and (exited or killed_because is None):
+        return Outcome("completed")
+    peak = max(peak_memory_bytes, ended["max_rss_bytes"] if ended else 0)
+    if killed_because is not None:
+        # Peak as the watch saw it: resident size counts file pages too.
+        return _failure(killed_because, peak=peak_memory_bytes, limits=limits)
+    if final is not None and final["type"] == "failed":
+        sentence = None if final["code"] in SENTENCES else final["error"]
+        return _failure(final["code"], peak=peak, limits=limits, sentence=sentence)
+    if ended is None:
+        return _failure("host_lost", peak=peak, limits=limits)
+    return _judge_silent_end(ended, peak=peak, limits=limits)
+
+
+SENTENCES = {
+    "out_of_memory": "The training used {peak} of {limit} memory and was stopped; "
+    "use fewer instruments, features or a shorter range.",
+    "timed_out": "The training ran longer than its limit of {wall} and was stopped; "
+    "peak memory {peak}. Allow more time or make it smaller.",
+    "cancelled": "The training was cancelled.",
+    "host_lost": "The engine host died under the training; peak memory {peak}. "
+    "This is no fault of the workflow.",
+}
+
+
+def _judge_silent_end(ended: Message, *, peak: int, limits: Limits) -> Outcome:
+    """A training that ended by itself without a last word."""
+    number = ended["signal"]
+    if number == signal.SIGXCPU:
+        return _failure("timed_out", peak=peak, limits=limits)
+    # Native code that gets no memory mostly crashes: near the limit that is what happened.
+    if number in MEMORY_SIGNALS and peak > 0.8 * limits.memory_bytes:
+        return _failure("out_of_memory", peak=peak, limits=limits)
+    if number:
+        name = signal.Signals(number).name if number in iter(signal.Signals) else "unknown"
+        sentence = f"The training was killed by signal {number} ({name}); peak memory {_size(peak)}."
+        return Outcome("failed", "training_killed", sentence)
+    sentence = (
+        f"The training ended without a last word, exit code {ended['code']}; "
+        f"peak memory {_size(peak)}. The log may tell more."
+    )
+    return Outcome("failed", "training_error", sentence)
+
+
+def _failure(code: str, *, peak: int, limits: Limits, sentence: str | None = None) -> Outcome:
+    kind = code if code in ("cancelled", "host_lost") else "failed"
+    pattern = SENTENCES.get(code, "The training was stopped ({code}); peak memory {peak}.")
+    told = pattern.format(
+        code=code, peak=_size(peak), limit=_size(limits.memory_bytes), wall=_span(limits.wall_s)
+    )
+    return Outcome(kind, code, sentence or told)
+
+
+def host_environment(cores: int) -> dict[str, str]:
+    """All that the host and its trainings find in their environment: nothing of the worker's."""
+    one = {f"{library}_NUM_THREADS": "1" for library in ("OPENBLAS", "MKL", "NUMEXPR")}
+    return {
+        "PATH": "/usr/bin:/bin",
+        "HOME": "/nonexistent",
+        "LC_ALL": "C.UTF-8",
+        "PYTHONPATH": str(ROOT),
+        "PYTHONHASHSEED": "0",
+        "GIT_DIR": "/nonexistent",
+        "MPLBACKEND": "Agg",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_ALLOW_FILE_STORE": "true",
+        # Else importing pyarrow starts a thread; so does OpenBLAS with more than one.
+        "JE_ARROW_MALLOC_CONF": "background_thread:false",
+        # Read when libgomp is loaded, so fixed per host. ACTIVE makes two trainings 30 times slower.
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "OMP_NUM_THREADS": str(cores),
+        "NUMBA_NUM_THREADS": str(cores),
+        "LOKY_MAX_CPU_COUNT": str(cores),
+        **one,
+    }
+
+
+def _listen(path: Path) -> socket.socket:
+    if len(os.fsencode(path)) > MAX_SOCKET_PATH_BYTES:
+        raise ValueError(
+            f"The socket path {path} is longer than {MAX_SOCKET_PATH_BYTES} bytes: "
+            "choose a shorter runtime folder."
+        )
+    # Left by a worker with our pid that was killed; no living one has it.
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    path.chmod(0o600)
+    listener.listen(BACKLOG)
+    return listener
+
+
+def _connect(path: Path, timeout_s: float) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(timeout_s)
+    try:
+        connection.connect(str(path))
+    except TimeoutError:
+        connection.close()
+        raise HostBusy("The engine host's queue is full.") from None
+    except OSError as error:
+        connection.close()
+        raise HostLost(f"There is no engine host at {path}: {error}.") from error
+    return connection
+
+
+def _await_start(host: Channel, host_pidfd: int | None, deadline: float) -> int:
+    """The training's pid, once the host says "started"; its pidfd is in `host.descriptors` then."""
+    poller = select.poll()
+    poller.register(host, select.POLLIN)
+    if host_pidfd is not None:
+        # The listening socket outlives the host: only its pidfd shows a death with us in the backlog.
+        poller.register(host_pidfd, select.POLLIN)
+    while (left_s := deadline - time.monotonic()) > 0:
+        ready = {descriptor for descriptor, _ in poller.poll(left_s * 1000)}
+        for message in host.receive() if host.fileno() in ready else []:
+            if message["type"] == "started" and host.descriptors:
+                return int(message["pid"])
+        if host.is_closed or host_pidfd in ready:
+            raise HostLost("The engine host died, or refused, before the training started.")
+    raise HostBusy("The engine host did not start the training in time.")
+
+
+def _dataset_paths(job: Message) -> list[str]:
+    path: Any = job.get("dataset", {}).get("path")
+    return [] if path is None else [str(path)]
+
+
+def _group_members(group: int) -> Iterator[int]:
+    for name in os.listdir("/proc"):
+        if name.isdigit() and _is_live_member(int(name), group):
+            yield int(name)
+
+
+def _is_live_member(pid: int, group: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            state, _, process_group = file.read().rpartition(")")[2].split()[:3]
+    except OSError:
+        # Gone between listing and reading.
+        return False
+    return int(process_group) == group and state not in "ZX"
+
+
+def _anonymous_bytes(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/status") as file:
+            lines = file.read().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:"))
+
+
+def _is_readable(descriptor: int, timeout_s: float = 0) -> bool:
+    poller = select.poll()
+    poller.register(descriptor, select.POLLIN)
+    return bool(poller.poll(timeout_s * 1000))
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+
+
+def _span(seconds: float) -> str:
+    if seconds >= 3600:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:g} s"

@@ -1,0 +1,102 @@
+"""The training's voice and ear: what it tells its leader, and what it is asked to do."""
+
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from training.engine.protocol import Channel, Message
+
+MIN_INTERVAL_S = 0.2
+POINTS_PER_MESSAGE = 1000
+
+
+class Cancelled(BaseException):
+    """The leader asked to abort. A BaseException, because Qlib and joblib catch Exception and go on."""
+
+
+class Reporter:
+    """Reports of one training, in order, over its channel to the leader.
+
+    A leader that is gone counts as an order to abort. Not for threads, and not for forked children.
+    """
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._stage = ""
+        self._order: str | None = None
+        self._points: list[Message] = []
+        self._points_sent_at = 0.0
+        self._progress_sent_at = 0.0
+
+    def stage(self, name: str, message: str = "") -> None:
+        """Enters a stage. A cancel point, like `progress`."""
+        self._stage = name
+        self._progress_sent_at = 0.0
+        self.flush()
+        self._send({"type": "stage", "stage": name, "message": message})
+        self._stop_if_aborted()
+
+    def progress(self, done: int, total: int | None, *, unit: str, message: str = "") -> None:
+        """How far the current stage is; at most 5 a second go out, but the last (done == total) always does.
+
+        Raises: Cancelled, when the leader asked to abort.
+        """
+        self._stop_if_aborted()
+        self._flush_if_due()
+        now = time.monotonic()
+        if done != total and now - self._progress_sent_at < MIN_INTERVAL_S:
+            return
+        self._progress_sent_at = now
+        report = {"stage": self._stage, "done": done, "total": total, "unit": unit}
+        self._send({"type": "progress", **report, "message": message})
+
+    def metrics(self, points: Iterable[tuple[str, int, float]]) -> None:
+        """Points (name, step, value) of training curves; gathered, sent at most 5 times a second, never dropped.
+
+        A value that is not finite becomes null. The last points go out with `flush`.
+        """
+        at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        for name, step, value in points:
+            self._points.append({"name": name, "step": step, "value": value, "at": at})
+        self._flush_if_due()
+
+    def order(self) -> str | None:
+        """What the leader asked for: None, "finish" or "abort". Never blocks; "abort" outranks and stays."""
+        while self._order != "abort" and self._channel.is_ready():
+            for message in self._channel.receive():
+                self._order = message.get("op") or self._order
+            if self._channel.is_closed:
+                self._order = "abort"
+        return self._order
+
+    def flush(self) -> None:
+        """Sends every gathered point now."""
+        points, self._points = self._points, []
+        self._points_sent_at = time.monotonic()
+        for start in range(0, len(points), POINTS_PER_MESSAGE):
+            batch = points[start : start + POINTS_PER_MESSAGE]
+            self._send({"type": "metrics", "points": batch})
+
+    def done(self, result: Message) -> None:
+        """The last word of a training that came to its end; `stopped` tells whether it was finished early."""
+        self.flush()
+        stopped = "finish" if self.order() == "finish" else None
+        self._send({"type": "done", "stopped": stopped, "result": result})
+
+    def failed(self, *, code: str, error: str) -> None:
+        """The last word of a training that did not."""
+        self._send({"type": "failed", "code": code, "error": error})
+
+    def _flush_if_due(self) -> None:
+        if self._points and time.monotonic() - self._points_sent_at >= MIN_INTERVAL_S:
+            self.flush()
+
+    def _stop_if_aborted(self) -> None:
+        if self.order() == "abort":
+            raise Cancelled
+
+    def _send(self, message: Message) -> None:
+        try:
+            self._channel.send(message)
+        except ConnectionError:
+            raise Cancelled from None
