@@ -146,8 +146,8 @@ def _move_into(scratch_dir: str) -> None:
 def _speak_to_log() -> None:
     """Text streams on the log's descriptor. Handlers that libraries made in the host hold the old ones."""
     old = {sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__}
-    sys.stdout = sys.__stdout__ = open(1, "w", buffering=1, closefd=False, encoding="utf-8")
-    sys.stderr = sys.__stderr__ = open(2, "w", buffering=1, closefd=False, encoding="utf-8")
+    sys.stdout = open(1, "w", buffering=1, closefd=False, encoding="utf-8")
+    sys.stderr = open(2, "w", buffering=1, closefd=False, encoding="utf-8")
     faulthandler.enable(file=2)
     for reference in list(logging._handlerList):  # type: ignore[attr-defined]
         handler = reference()

@@ -72,6 +72,9 @@ class EngineHost:
         self._command = command
         self._environment = host_environment(cores)
         self._log_path = socket_path.with_suffix(".log")
+        self._life_line: int
+        self._pidfd: int
+        self._process: subprocess.Popen[bytes]
         self._spawn()
 
     @classmethod
@@ -142,6 +145,7 @@ class EngineHost:
 
     def _spawn(self) -> None:
         life_line, self._life_line = os.pipe()
+        # What the host writes is kept of its newest life only.
         log = os.open(self._log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
         try:
             self._process = subprocess.Popen(
@@ -323,9 +327,10 @@ class Training:
 
     def _notice_silent_host(self, *, is_dead: bool) -> None:
         """A training that is dead for long without a report means a host that hangs or is stopped."""
+        now = time.monotonic()
         if is_dead and self._dead_since is None:
-            self._dead_since = time.monotonic()
-        waited_s = time.monotonic() - (self._dead_since or math.inf)
+            self._dead_since = now
+        waited_s = 0.0 if self._dead_since is None else now - self._dead_since
         if self.ended is None and waited_s > EXIT_REPORT_TIMEOUT_S:
             self.host_lost = True
 
