@@ -13,6 +13,11 @@ _SENTENCES = {
     "instrument not exists": (
         "The market named in `instruments` is not in this dataset: use one that it has."
     ),
+    # Where it has no day to compute, Qlib calls for a debugger.
+    "No module named 'ipdb'": (
+        "DNNModelPytorch computes its IC on days with at least 50 instruments, and the validation "
+        "segment has none: use a larger market or another model."
+    ),
     "Length of values": "The model's label and features have different numbers of rows.",
     "No objects to concatenate": (
         "No prices were found for these instruments and dates: check them against the dataset."
@@ -20,18 +25,17 @@ _SENTENCES = {
 }
 
 
-class TrainingFailed(Exception):
-    """A training that can't go on. `code` is part of the contract, `sentence` is for people."""
+class TrainingFailed(TrainingError):
+    """A training that can't go on. `code` is part of the contract, `message` is for people."""
 
-    def __init__(self, code: str, sentence: str) -> None:
-        super().__init__(sentence)
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
         self.code = code
-        self.sentence = sentence
 
 
 def explain(error: Exception, *, stage: str) -> Exception:
     """What to raise in place of `error`: itself if it has a code already, else a TrainingFailed."""
-    if isinstance(error, TrainingFailed | TrainingError):
+    if isinstance(error, TrainingError):
         return error
     if _is_out_of_memory(error):
         return TrainingFailed("out_of_memory", f"Not enough memory in stage {stage!r}: {error}")

@@ -2,14 +2,13 @@
 
 import inspect
 import logging
-from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
 from training.engine.progress import FitEnough, FitWatch
 from training.engine.progress_boosters import keep_finished_sub_models, watched_boosters
-from training.engine.progress_torch import observed_scores, watched_torch
+from training.engine.progress_torch import has_epochs, observed_scores, watched_torch
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +26,7 @@ def fit(model: Any, dataset: Any, *, watch: FitWatch, rounds: int | None = None)
         hooks.enter_context(watched_boosters(model, watch))
         hooks.enter_context(watched_torch(model, watch))
         try:
-            model.fit(dataset, **_options(model.fit, watch=watch, rounds=rounds))
+            model.fit(dataset, **_options(model, watch=watch, rounds=rounds))
         except FitEnough:
             log.info("The fit was ended between two sub-models")
     if watch.finishing:
@@ -36,16 +35,15 @@ def fit(model: Any, dataset: Any, *, watch: FitWatch, rounds: int | None = None)
             keep_finished_sub_models(model)
 
 
-def _options(
-    fit_method: Callable[..., Any], *, watch: FitWatch, rounds: int | None
-) -> dict[str, Any]:
-    """What this fit accepts of what we have."""
-    accepted = inspect.signature(fit_method).parameters
+def _options(model: Any, *, watch: FitWatch, rounds: int | None) -> dict[str, Any]:
+    """What this fit accepts of what we have.
+
+    A fresh `evals_result` each time: Qlib's default is one dict for all fits.
+    """
+    accepted = inspect.signature(model.fit).parameters
     options: dict[str, Any] = {}
     if "evals_result" in accepted:
-        # Boosters report by callback; a fresh dict, as Qlib's default is shared by all fits.
-        is_booster = "num_boost_round" in accepted
-        options["evals_result"] = {} if is_booster else observed_scores(watch)
+        options["evals_result"] = observed_scores(watch) if has_epochs(model) else {}
     if rounds is not None and "num_boost_round" in accepted:
         options["num_boost_round"] = rounds
     return options

@@ -229,10 +229,12 @@ def _watched_catboost(watch: FitWatch) -> Iterator[None]:
     def fit(self: Any, *args: Any, callbacks: Any = None, **kwargs: Any) -> Any:
         params = self.get_params()
         # CatBoost has no callbacks on a GPU.
-        if params.get("task_type") != "GPU":
-            rounds = _CatBoostRounds(watch, total=params.get("iterations"))
-            callbacks = [*(callbacks or []), rounds]
-        return original(self, *args, callbacks=callbacks, **kwargs)
+        if params.get("task_type") == "GPU":
+            return original(self, *args, callbacks=callbacks, **kwargs)
+        rounds = _CatBoostRounds(watch, total=params.get("iterations"))
+        fitted = original(self, *args, callbacks=[*(callbacks or []), rounds], **kwargs)
+        rounds.raise_what_was_raised()
+        return fitted
 
     with swapped(catboost.CatBoost, "fit", fit):
         yield
@@ -244,12 +246,22 @@ class _CatBoostRounds:
     def __init__(self, watch: FitWatch, *, total: int | None) -> None:
         self._watch = watch
         self._total = total
+        self._raised: BaseException | None = None
 
     def after_iteration(self, info: Any) -> bool:
         """CatBoost's question after each round: go on?"""
         values = _last_values(info.metrics or {}, self._SEGMENTS)
-        self._watch.curves.add(info.iteration, values)
-        return not self._watch.tick(info.iteration, self._total, unit=ROUND)
+        try:
+            self._watch.curves.add(info.iteration, values)
+            return not self._watch.tick(info.iteration, self._total, unit=ROUND)
+        except BaseException as error:
+            # CatBoost would make a CatBoostError of it, and of a cancel a failure.
+            self._raised = error
+            return False
+
+    def raise_what_was_raised(self) -> None:
+        if self._raised is not None:
+            raise self._raised
 
 
 def _last_values(history: Any, segments: dict[str, str]) -> dict[str, float]:

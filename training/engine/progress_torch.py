@@ -41,6 +41,11 @@ def watched_torch(model: Any, watch: FitWatch) -> Iterator[None]:
         _restore(model, before, [*loop.shadows(), *loop.CHANGED])
 
 
+def has_epochs(model: Any) -> bool:
+    """Does the model's fit go by epochs? Boosters and DNNModelPytorch (steps) do not."""
+    return any(hasattr(model, name) for name in _EPOCH_METHODS)
+
+
 def observed_scores(watch: FitWatch) -> dict[str, Any]:
     """An `evals_result` whose lists report what Qlib appends to them.
 
@@ -53,7 +58,7 @@ def observed_scores(watch: FitWatch) -> dict[str, Any]:
 def _loop_of(model: Any, watch: FitWatch) -> "_StepLoop | _EpochLoop | None":
     if hasattr(model, "max_steps"):
         return _StepLoop(model, watch)
-    if any(hasattr(model, name) for name in _EPOCH_METHODS):
+    if has_epochs(model):
         return _EpochLoop(model, watch)
     return None
 
@@ -152,6 +157,7 @@ class _EpochLoop:
         def watched(*args: Any, **kwargs: Any) -> Any:
             is_late = self._scored or name == "pretrain_epoch"
             if self._watch.finishing and breakable and is_late:
+                self._epochs_done += 1
                 return None
             self._step, self._breakable, result = 0, breakable, None
             try:
