@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from xmlrpc.client import Fault, ServerProxy
@@ -32,6 +33,8 @@ from .programs import (
 )
 
 STOP_WITHIN_S = 15
+LOOP_WITHIN_S = 120
+UNREACHABLE = (OSError, HTTPException)
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,6 @@ class Supervisor:
     def __init__(self, place: Place, process: subprocess.Popen[bytes]) -> None:
         self._place = place
         self._process = process
-        transport = SupervisorTransport(None, None, f"unix://{control_socket(place)}")
-        self._rpc: Any = ServerProxy("http://localhost", transport=transport).supervisor
         self._starts: dict[str, list[tuple[int, float]]] = {}
         self._told: set[str] = set()
 
@@ -59,8 +60,8 @@ class Supervisor:
         until = time.monotonic() + deadline_s
         while time.monotonic() < until and self.alive:
             try:
-                self._rpc.getState()
-            except OSError:
+                self._ask("getState")
+            except UNREACHABLE:
                 time.sleep(0.05)
             else:
                 return
@@ -74,14 +75,14 @@ class Supervisor:
 
     def start_platform(self) -> None:
         """Start web, workers and reconciler; they are watched, not waited for."""
-        self._rpc.startProcessGroup(PLATFORM_GROUP, False)
+        self._ask("startProcessGroup", PLATFORM_GROUP, False)
 
     def pids(self) -> dict[str, int]:
         """The process id of each child that runs."""
         return {info["name"]: info["pid"] for info in self._all() if info["pid"]}
 
     def trouble(self) -> list[Trouble]:
-        """Children that died three times in half a minute; each is told once until it recovers."""
+        """Children started for the third time in two minutes; each told once until it recovers."""
         now = time.monotonic()
         found = []
         for info in self._all():
@@ -89,7 +90,7 @@ class Supervisor:
             starts = self._starts.setdefault(name, [])
             if info["start"] and (not starts or starts[-1][0] != info["start"]):
                 starts.append((info["start"], now))
-            starts[:] = [entry for entry in starts if now - entry[1] < 30][-5:] or starts[-1:]
+            starts[:] = [entry for entry in starts if now - entry[1] < LOOP_WITHIN_S] or starts[-1:]
             if len(starts) >= 3 and name not in self._told:
                 self._told.add(name)
                 log = log_of(self._place, name)
@@ -100,11 +101,17 @@ class Supervisor:
 
     def _all(self) -> list[dict[str, Any]]:
         try:
-            infos: list[dict[str, Any]] = self._rpc.getAllProcessInfo()
-        except (OSError, Fault):
+            infos: list[dict[str, Any]] = self._ask("getAllProcessInfo")
+        except (*UNREACHABLE, Fault):
             # It is stopping or gone; `alive` tells which.
             return []
         return infos
+
+    def _ask(self, question: str, *arguments: object) -> Any:
+        # A new connection each time: supervisor's transport does not survive a refused one.
+        transport = SupervisorTransport(None, None, f"unix://{control_socket(self._place)}")
+        with ServerProxy("http://localhost", transport=transport) as server:
+            return getattr(server.supervisor, question)(*arguments)
 
     def stop(self) -> None:
         """Stop all children in order, then supervisord; what resists is killed."""
