@@ -1,0 +1,14 @@
+"""A Qlib workflow, understood before it runs: read, checked, and made canonical.
+
+    document = parse(body, content_type="application/yaml")
+    workflow = check(document, market=facts_of, defaults=Defaults(threads=2))
+
+`document` reads within limits, `shape` knows the form, `sense` the meaning, `canonical` makes
+explicit what was left to defaults. Neither Django nor Qlib is imported here.
+"""
+
+from training.workflow.check import check
+from training.workflow.document import Document, from_data, parse
+from training.workflow.facts import Defaults, MarketFacts, Workflow
+
+__all__ = ["Defaults", "Document", "MarketFacts", "Workflow", "check", "from_data", "parse"]

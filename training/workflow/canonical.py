@@ -1,0 +1,71 @@
+"""Makes explicit what a run would otherwise take for granted: defaults, seeds, threads.
+
+Nothing here may change a number: each value is the one that the library takes by itself, except
+where Qlib would take none at all (a seed that is null), or a machine's number of cores.
+"""
+
+from typing import Any
+
+from training import catalogue_meaning as meaning
+from training.catalogue import Catalogue, Entry
+
+_NOT_SHOWN = ("refuse", "ignore", "scratch")
+_THREADS = {"lightgbm": "num_threads", "xgboost": "nthread", "catboost": "thread_count"}
+_BOOSTER_SEEDS: dict[str, dict[str, int]] = {
+    "lightgbm": meaning.LIGHTGBM_SEEDS,
+    "xgboost": {"seed": 0},
+    "catboost": {"random_seed": 0},
+}
+DEFAULT_SEED = 0
+
+
+def complete(task: dict[str, Any], *, catalogue: Catalogue, threads: int) -> None:
+    """Fills the canonical task in place."""
+    if "model" in task:
+        model = task["model"]
+        entry = catalogue.find("model", model["class"], model["module_path"])
+        assert entry is not None
+        model["kwargs"] = _completed(entry, model["kwargs"], threads=threads)
+    for record in task.get("record", []):
+        if "PortAna" in record["class"]:
+            _complete_portfolio(record["kwargs"])
+
+
+def _completed(entry: Entry, kwargs: dict[str, Any], *, threads: int) -> dict[str, Any]:
+    result = dict(kwargs)
+    taken = {entry.own_name(name) for name in kwargs}
+    for parameter in entry.parameters.values():
+        fixed = parameter.required or parameter.rule.kind in _NOT_SHOWN
+        if not fixed and parameter.name not in taken and parameter.default is not None:
+            result[parameter.name] = parameter.default
+    if entry.library:
+        _complete_booster(entry, result, taken, threads=threads)
+    elif "seed" in entry.parameters and result.get("seed") is None:
+        result["seed"] = DEFAULT_SEED
+    if "n_jobs" in entry.parameters and "n_jobs" not in kwargs:
+        result["n_jobs"] = min(result.get("n_jobs", threads), threads)
+    return result
+
+
+def _complete_booster(
+    entry: Entry, result: dict[str, Any], taken: set[str], *, threads: int
+) -> None:
+    if _THREADS[entry.library] not in taken:
+        result[_THREADS[entry.library]] = threads
+    # LightGBM draws its other seeds from `seed`, where that is given.
+    if "seed" in taken:
+        return
+    for name, value in _BOOSTER_SEEDS[entry.library].items():
+        if name not in taken:
+            result[name] = value
+
+
+def _complete_portfolio(kwargs: dict[str, Any]) -> None:
+    kwargs["config"].setdefault(
+        "executor",
+        {
+            "class": "SimulatorExecutor",
+            "module_path": "qlib.backtest.executor",
+            "kwargs": {"time_per_step": "day", "generate_portfolio_metrics": True},
+        },
+    )
