@@ -7,3 +7,6 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("", include("training.api.urls")),
 ]
+
+handler400 = "training.api.errors.bad_request"
+handler500 = "training.api.errors.internal_error"

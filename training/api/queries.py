@@ -1,0 +1,97 @@
+"""What may stand behind the question mark of each call; anything else is refused by name."""
+
+from typing import Any, TypeVar
+
+from rest_framework import serializers
+from rest_framework.exceptions import ValidationError
+from rest_framework.request import Request
+
+from training.states import Status
+
+from .pagination import ORDERINGS
+
+MAX_INT = 2**31 - 1
+MAX_OFFSET = 2**63 - 1
+MAX_PAGE = 200
+MAX_EVENTS = 1_000
+MAX_POINTS = 10_000
+
+_Query = TypeVar("_Query", bound=serializers.Serializer[Any])
+
+
+class NoQuery(serializers.Serializer[Any]):
+    """Of a call that takes no parameters."""
+
+
+class TaskListQuery(serializers.Serializer[Any]):
+    """Filters, order and page of the list of tasks."""
+
+    status = serializers.MultipleChoiceField(
+        choices=Status.choices, required=False, help_text="repeat it for several"
+    )
+    owner = serializers.CharField(required=False, max_length=150, help_text="a username")
+    dataset = serializers.CharField(required=False, max_length=64)
+    model = serializers.CharField(required=False, max_length=64)
+    tag = serializers.CharField(required=False, max_length=50)
+    q = serializers.CharField(
+        required=False, max_length=200, help_text="the start of an id, or a part of a name"
+    )
+    created_after = serializers.DateTimeField(required=False, help_text="at or after it")
+    created_before = serializers.DateTimeField(required=False, help_text="before it")
+    ordering = serializers.ChoiceField(
+        choices=ORDERINGS,
+        default="-created_at",
+        help_text="tasks without the metric come last; equal ones newest first",
+    )
+    cursor = serializers.CharField(required=False, max_length=1_000, help_text="as `next` has it")
+    limit = serializers.IntegerField(default=50, min_value=1, max_value=MAX_PAGE)
+
+
+class EventsQuery(serializers.Serializer[Any]):
+    """A part of a task's events."""
+
+    after = serializers.IntegerField(
+        default=0, min_value=0, max_value=MAX_INT, help_text="the last `seq` that was seen"
+    )
+    limit = serializers.IntegerField(default=MAX_EVENTS, min_value=1, max_value=MAX_EVENTS)
+
+
+class LogQuery(serializers.Serializer[Any]):
+    """A part of an attempt's log."""
+
+    attempt = serializers.IntegerField(
+        required=False, min_value=1, max_value=MAX_INT, help_text="the newest by default"
+    )
+    offset = serializers.IntegerField(
+        default=0, min_value=0, max_value=MAX_OFFSET, help_text="a byte of the log's UTF-8 text"
+    )
+
+
+class CurvesQuery(serializers.Serializer[Any]):
+    """Which curves of an attempt, and how finely."""
+
+    attempt = serializers.IntegerField(
+        required=False, min_value=1, max_value=MAX_INT, help_text="the newest by default"
+    )
+    name = serializers.CharField(required=False, max_length=100, help_text="one curve only")
+    points = serializers.IntegerField(
+        required=False,
+        min_value=3,
+        max_value=MAX_POINTS,
+        help_text="at most so many of each curve, chosen so that it keeps its shape",
+    )
+    cursor = serializers.CharField(required=False, max_length=1_000, help_text="as `next` has it")
+
+
+def read(request: Request, kind: type[_Query]) -> dict[str, Any]:
+    """The request's parameters, checked. Raises: ValidationError."""
+    query = kind(data=request.query_params)
+    unknown = sorted(set(request.query_params) - set(query.fields))
+    if unknown:
+        known = ", ".join(query.fields)
+        raise ValidationError(
+            dict.fromkeys(unknown, f"not a parameter of this call; it takes {known}")
+        )
+    query.is_valid(raise_exception=True)
+    asked: dict[str, Any] = query.validated_data
+    return asked

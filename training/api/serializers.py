@@ -1,0 +1,194 @@
+"""The shapes of what is answered, for the schema. The values come from `events.to_wire` and kin;
+`tests/api/test_schema.py` holds both together.
+"""
+
+from typing import Any
+
+from rest_framework import serializers
+
+from training.states import EventKind, Priority, Stage, Status
+
+
+class FaultShape(serializers.Serializer[Any]):
+    """One thing that is wrong, or worth a warning, and where."""
+
+    path = serializers.CharField(help_text="dotted, list items by number: `task.record.0`")
+    message = serializers.CharField()
+    hint = serializers.CharField(required=False)
+    line = serializers.IntegerField(required=False, help_text="of posted YAML, from 1")
+    column = serializers.IntegerField(required=False, help_text="of posted YAML, from 1")
+
+
+class ErrorDetail(serializers.Serializer[Any]):
+    """A stable code for programs, a sentence for people."""
+
+    code = serializers.CharField()
+    message = serializers.CharField()
+    fields = FaultShape(many=True, required=False)  # type: ignore[assignment]
+
+
+class ErrorShape(serializers.Serializer[Any]):
+    """The one shape of all errors."""
+
+    error = ErrorDetail()
+
+
+class ArtifactShape(serializers.Serializer[Any]):
+    """A file of a finished training."""
+
+    path = serializers.CharField()
+    bytes = serializers.IntegerField()
+    sha256 = serializers.CharField()
+
+
+class TaskRowShape(serializers.Serializer[Any]):
+    """A task as lists have it: all of it but `config` and `posted`, which may be large."""
+
+    id = serializers.CharField()
+    name = serializers.CharField()
+    tags = serializers.ListField(child=serializers.CharField())
+    owner = serializers.CharField()
+    status = serializers.ChoiceField(choices=Status.choices)
+    stage = serializers.ChoiceField(choices=Stage.choices)
+    progress = serializers.FloatField(min_value=0, max_value=100)
+    message = serializers.CharField()
+    dataset = serializers.CharField()
+    dataset_version = serializers.CharField()
+    model = serializers.CharField()
+    warnings = FaultShape(many=True)
+    result = serializers.DictField(help_text="empty until completed")
+    error = serializers.CharField()
+    error_code = serializers.CharField()
+    queue = serializers.CharField()
+    needs = serializers.CharField()
+    priority = serializers.ChoiceField(choices=Priority.labels)
+    threads = serializers.IntegerField()
+    timeout_s = serializers.IntegerField()
+    worker = serializers.CharField()
+    attempt = serializers.IntegerField()
+    max_attempts = serializers.IntegerField()
+    retry_of = serializers.CharField(allow_null=True)
+    cancel_requested_at = serializers.DateTimeField(allow_null=True)
+    finish_requested_at = serializers.DateTimeField(allow_null=True)
+    pinned = serializers.BooleanField()
+    last_seq = serializers.IntegerField()
+    created_at = serializers.DateTimeField()
+    started_at = serializers.DateTimeField(allow_null=True)
+    completed_at = serializers.DateTimeField(allow_null=True)
+
+
+class TaskShape(TaskRowShape):
+    """A task, whole."""
+
+    config = serializers.DictField(help_text="the workflow as it runs")
+    posted = serializers.CharField(help_text="the workflow as it came")
+
+
+class SubmissionShape(serializers.Serializer[Any]):
+    """A task was made, or is the one that this Idempotency-Key has made before."""
+
+    task_id = serializers.CharField()
+    status = serializers.ChoiceField(choices=["success"])
+    message = serializers.CharField()
+    task = TaskShape()
+    warnings = FaultShape(many=True)
+
+
+class EventShape(serializers.Serializer[Any]):
+    """What happened to a task, and its state then."""
+
+    type = serializers.ChoiceField(choices=EventKind.choices)
+    task_id = serializers.CharField()
+    seq = serializers.IntegerField()
+    attempt = serializers.IntegerField()
+    status = serializers.ChoiceField(choices=Status.choices)
+    progress = serializers.FloatField()
+    stage = serializers.ChoiceField(choices=Stage.choices)
+    message = serializers.CharField()
+    timestamp = serializers.DateTimeField()
+    data = serializers.DictField()  # type: ignore[assignment]
+
+
+class PointShape(serializers.Serializer[Any]):
+    """A point of a training curve; null where the training gave NaN or an infinity."""
+
+    name = serializers.CharField()
+    step = serializers.IntegerField()
+    value = serializers.FloatField(allow_null=True)
+    at = serializers.DateTimeField()
+
+
+class DatasetShape(serializers.Serializer[Any]):
+    """A market that workflows can name, and its health."""
+
+    name = serializers.CharField()
+    region = serializers.CharField()
+    version = serializers.CharField()
+    fingerprint = serializers.CharField()
+    rows = serializers.IntegerField()
+    first_day = serializers.DateField()
+    last_day = serializers.DateField()
+    instruments = serializers.IntegerField()
+    synthetic = serializers.BooleanField(help_text="made by a program, not by a market")
+    available = serializers.BooleanField(help_text="its files are where this server looks")
+    updated_at = serializers.DateTimeField()
+
+
+class QueueShape(serializers.Serializer[Any]):
+    """A queue's load, over all owners."""
+
+    name = serializers.CharField()
+    pending = serializers.IntegerField()
+    running = serializers.IntegerField()
+    workers = serializers.IntegerField(help_text="seen lately, and not draining")
+    oldest_pending_s = serializers.FloatField(
+        allow_null=True, help_text="how long the oldest pending task has waited"
+    )
+
+
+class TaskPage(serializers.Serializer[Any]):
+    """A page of tasks."""
+
+    results = TaskRowShape(many=True)
+    next = serializers.URLField(allow_null=True)
+
+
+class EventPage(serializers.Serializer[Any]):
+    """A page of events, oldest first."""
+
+    results = EventShape(many=True)
+    next = serializers.URLField(allow_null=True)
+
+
+class PointPage(serializers.Serializer[Any]):
+    """Points, by name and step."""
+
+    results = PointShape(many=True)
+    next = serializers.URLField(allow_null=True)
+
+
+class ArtifactPage(serializers.Serializer[Any]):
+    """All files of a finished task."""
+
+    results = ArtifactShape(many=True)
+    next = serializers.URLField(allow_null=True)
+
+
+class DatasetPage(serializers.Serializer[Any]):
+    """All datasets."""
+
+    results = DatasetShape(many=True)
+    next = serializers.URLField(allow_null=True)
+
+
+class QueuePage(serializers.Serializer[Any]):
+    """All queues."""
+
+    results = QueueShape(many=True)
+    next = serializers.URLField(allow_null=True)
+
+
+class HealthShape(serializers.Serializer[Any]):
+    """The platform, or this process of it, is well."""
+
+    status = serializers.CharField()

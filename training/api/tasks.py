@@ -1,0 +1,134 @@
+"""Tasks: the list, one of them, and what can be asked of it."""
+
+from typing import Any
+
+from django.db.models import Q
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from training import services
+from training.events import task_to_wire
+from training.models import TrainingTask
+
+from . import queries, serializers
+from .bodies import Unread
+from .pagination import instant, next_url, page
+from .schema import failures
+from .submit import submitted
+
+HEAVY = ("config", "posted")
+"""Columns that lists leave in the database."""
+
+
+class TaskList(APIView):
+    """All tasks that the caller may see."""
+
+    @extend_schema(
+        operation_id="list_tasks",
+        parameters=[queries.TaskListQuery],
+        responses={200: serializers.TaskPage, **failures(400)},
+    )
+    def get(self, request: Request) -> Response:
+        """Tasks, newest first, without their `config` and `posted`."""
+        asked = queries.read(request, queries.TaskListQuery)
+        mine = TrainingTask.objects.visible_to(request.user)
+        found = page(
+            mine.filter(_wanted(asked)).select_related("owner").defer(*HEAVY),
+            ordering=asked["ordering"],
+            cursor=asked.get("cursor", ""),
+            limit=asked["limit"],
+        )
+        following = next_url(request, cursor=found.cursor) if found.cursor else None
+        return Response({"results": [row(task) for task in found.tasks], "next": following})
+
+
+def _wanted(asked: dict[str, Any]) -> Q:
+    """The filters that were asked for, together."""
+    same = {"owner": "owner__username", "dataset": "dataset", "model": "model"}
+    wanted = Q()
+    for name, column in same.items():
+        if name in asked:
+            wanted &= Q((column, asked[name]))
+    if asked.get("status"):
+        wanted &= Q(status__in=sorted(asked["status"]))
+    if "tag" in asked:
+        wanted &= Q(tag_rows__name=asked["tag"])
+    if "q" in asked:
+        wanted &= Q(id__startswith=asked["q"]) | Q(name__icontains=asked["q"])
+    if "created_after" in asked:
+        wanted &= Q(created_at__gte=instant(asked["created_after"]))
+    if "created_before" in asked:
+        wanted &= Q(created_at__lt=instant(asked["created_before"]))
+    return wanted
+
+
+def row(task: TrainingTask) -> dict[str, Any]:
+    """The task without its heavy columns, which then need not be loaded."""
+    for name in HEAVY:
+        setattr(task, name, None)
+    return {name: value for name, value in task_to_wire(task).items() if name not in HEAVY}
+
+
+class TaskDetail(APIView):
+    """One task."""
+
+    @extend_schema(operation_id="get_task", responses={200: serializers.TaskShape, **failures(404)})
+    def get(self, request: Request, task_id: str) -> Response:
+        """The task as it is now."""
+        return Response(task_to_wire(services.visible(task_id, user=request.user)))
+
+    @extend_schema(operation_id="delete_task", responses={204: None, **failures(403, 404, 409)})
+    def delete(self, request: Request, task_id: str) -> Response:
+        """Remove a final task with its artifacts; its listeners are told."""
+        services.delete(task_id, user=request.user)
+        return Response(status=204)
+
+
+class TaskCancel(APIView):
+    """The wish to cancel."""
+
+    parser_classes = [Unread]
+
+    @extend_schema(
+        operation_id="cancel_task",
+        request=None,
+        responses={202: serializers.TaskShape, **failures(403, 404, 409)},
+    )
+    def post(self, request: Request, task_id: str) -> Response:
+        """Cancel: at once if pending, within seconds if running. Asked again: the same."""
+        task = services.cancel(task_id, user=request.user)
+        return Response(task_to_wire(task), status=202)
+
+
+class TaskFinish(APIView):
+    """The wish to end the fit early."""
+
+    parser_classes = [Unread]
+
+    @extend_schema(
+        operation_id="finish_task",
+        request=None,
+        responses={202: serializers.TaskShape, **failures(403, 404, 409)},
+    )
+    def post(self, request: Request, task_id: str) -> Response:
+        """End the fit now, keep the best so far, go on with predictions and records."""
+        task = services.finish(task_id, user=request.user)
+        return Response(task_to_wire(task), status=202)
+
+
+class TaskRetry(APIView):
+    """The wish to run it again."""
+
+    parser_classes = [Unread]
+
+    @extend_schema(
+        operation_id="retry_task",
+        request=None,
+        responses={201: serializers.SubmissionShape, **failures(400, 403, 404, 409)},
+    )
+    def post(self, request: Request, task_id: str) -> Response:
+        """Make a new task with the same config; `retry_of` names this one."""
+        task = services.retry(task_id, user=request.user)
+        return submitted(task, message=f"retries {task_id}", status=201)
