@@ -278,7 +278,7 @@ def test_every_listed_artifact_is_there_with_its_size_and_hash(lightgbm):
 
     files = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     assert set(listed) == set(files)
-    assert {"params.pkl", "dataset", "label.pkl", "sig_analysis/ic.pkl"} <= set(files)
+    assert {"params.pkl", "dataset", "task", "label.pkl", "sig_analysis/ic.pkl"} <= set(files)
     for path, content in files.items():
         assert listed[path]["bytes"] == len(content)
         assert listed[path]["sha256"] == hashlib.sha256(content).hexdigest()

@@ -171,8 +171,9 @@ class Training:
     # ── save ────────────────────────────────────────────────────────────────────────────
 
     def _save(self, model: Any) -> None:
-        """What Qlib itself does not keep: the config as JSON, and what the web shows."""
+        """The config as it was asked for, and what the web shows."""
         artifacts = self.recorder.artifacts
+        self.recorder.save_objects(task=self.job["config"]["task"])
         artifacts.write_json("config.json", self.job["config"])
         prediction = self._load("pred.pkl")
         if prediction is not None:
