@@ -38,6 +38,7 @@ class Parameter:
     rule: Rule
     required: bool = False
     default: Any = None
+    of_library: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,13 @@ class Catalogue:
             if module == entry.module or module in entry.also_in:
                 return entry
         return None
+
+    def get(self, slot: str, name: str, module: str | None = None) -> Entry:
+        """As `find`, where the entry is known to exist; KeyError, if not."""
+        entry = self.find(slot, name, module)
+        if entry is None:
+            raise KeyError(f"{slot} {module}.{name}")
+        return entry
 
     def names(self, slot: str) -> tuple[str, ...]:
         return tuple(dict.fromkeys(entry.name for entry in self.slots[slot]))
@@ -153,7 +161,7 @@ def _entry(slot: str, facts: dict[str, Any], lightgbm_aliases: dict[str, str]) -
     for extra, text in meaning.EXTRA.get(name, {}).items():
         parameters.setdefault(extra, Parameter(extra, rule(text)))
     for extra, text in _LIBRARIES.get(library, {}).items():
-        parameters.setdefault(extra, Parameter(extra, rule(text)))
+        parameters.setdefault(extra, Parameter(extra, rule(text), of_library=True))
     aliases = lightgbm_aliases if library == "lightgbm" else meaning.ALIASES.get(library)
     return Entry(
         slot=slot,

@@ -17,17 +17,48 @@ READS_OBJECT = "it wants a Python object, which no document can carry"
 
 # What may stand in each slot. The generator reads these classes from the installed Qlib.
 _MODEL = "qlib.contrib.model."
-_TORCH = (
-    "lstm.LSTM gru.GRU alstm.ALSTM tcn.TCN gats.GATs sfm.SFM transformer.TransformerModel "
-    "localformer.LocalformerModel krnn.KRNN sandwich.Sandwich adarnn.ADARNN add.ADD igmtf.IGMTF "
-    "tabnet.TabnetModel tcts.TCTS tra.TRAModel nn.DNNModelPytorch general_nn.GeneralPTNN "
-    "hist.HIST lstm_ts.LSTM gru_ts.GRU alstm_ts.ALSTM tcn_ts.TCN gats_ts.GATs "
-    "transformer_ts.TransformerModel localformer_ts.LocalformerModel"
-).split()
-_PROCESSORS = (
-    "DropnaProcessor DropnaLabel DropCol FilterCol TanhProcess ProcessInf Fillna MinMaxNorm "
-    "ZScoreNorm RobustZScoreNorm CSZScoreNorm CSRankNorm CSZFillna"
-).split()
+_TORCH = [
+    "lstm.LSTM",
+    "gru.GRU",
+    "alstm.ALSTM",
+    "tcn.TCN",
+    "gats.GATs",
+    "sfm.SFM",
+    "transformer.TransformerModel",
+    "localformer.LocalformerModel",
+    "krnn.KRNN",
+    "sandwich.Sandwich",
+    "adarnn.ADARNN",
+    "add.ADD",
+    "igmtf.IGMTF",
+    "tabnet.TabnetModel",
+    "tcts.TCTS",
+    "tra.TRAModel",
+    "nn.DNNModelPytorch",
+    "general_nn.GeneralPTNN",
+    "lstm_ts.LSTM",
+    "gru_ts.GRU",
+    "alstm_ts.ALSTM",
+    "tcn_ts.TCN",
+    "gats_ts.GATs",
+    "transformer_ts.TransformerModel",
+    "localformer_ts.LocalformerModel",
+]
+_PROCESSORS = [
+    "DropnaProcessor",
+    "DropnaLabel",
+    "DropCol",
+    "FilterCol",
+    "TanhProcess",
+    "ProcessInf",
+    "Fillna",
+    "MinMaxNorm",
+    "ZScoreNorm",
+    "RobustZScoreNorm",
+    "CSZScoreNorm",
+    "CSRankNorm",
+    "CSZFillna",
+]
 
 OFFERED: dict[str, list[str]] = {
     "model": [
@@ -359,10 +390,11 @@ BY_CLASS: dict[str, dict[str, str]] = {
     "DNNModelPytorch": {"loss": "choice mse|binary", "GPU": "gpu"},
     "GeneralPTNN": {"metric": "choice |loss|mse", "GPU": "gpu"},
     "MTSDatasetH": {"batch_size": "int -1..1000000"},
-    # Read by nothing in Qlib 0.9.7, yet in its own examples.
-    "ALSTM": {"rnn_type": "ignore Qlib's ALSTM does not read it"},
     "TimeRangeFlt": {"freq": "choice day"},
-    "SimulatorExecutor": {"start_time": "refuse the backtest gives it", "end_time": "refuse the backtest gives it"},
+    "SimulatorExecutor": {
+        "start_time": "refuse the backtest gives it",
+        "end_time": "refuse the backtest gives it",
+    },
     "Exchange": {"freq": "choice day"},
     "PortAnaRecord": {"config": "portfolio"},
     "MultiPassPortAnaRecord": {"config": "portfolio"},
@@ -372,14 +404,23 @@ BY_CLASS: dict[str, dict[str, str]] = {
     "Alpha360vwap": {"data_loader": "refuse Alpha360vwap brings its own loader"},
 }
 
-# Parameters that `**kwargs` takes though no signature names them.
+# Parameters that `**kwargs` takes though no signature names them; some are read by nothing in
+# Qlib 0.9.7 and yet stand in its own examples.
 EXTRA: dict[str, dict[str, str]] = {
     "Alpha158": {"label": "fields"},
     "Alpha158vwap": {"label": "fields"},
     "Alpha360": {"label": "fields"},
     "Alpha360vwap": {"label": "fields"},
     "ALSTM": {"rnn_type": "ignore Qlib's ALSTM does not read it"},
+    "TCTS": {"metric": "ignore Qlib's TCTS does not read it"},
     "Exchange": {"trade_unit": "int? 1..1000000"},
+}
+
+# Optional by signature, and yet nothing works without.
+NEEDED = {
+    "DataHandlerLP": ("data_loader",),
+    "QlibDataLoader": ("config",),
+    "TopkDropoutStrategy": ("signal",),
 }
 
 _WRITES = "it writes a file on the server"
@@ -612,12 +653,20 @@ BOOSTERS: dict[str, str] = {
 # Names for one and the same thing, beside LightGBM's, which the library tells itself.
 ALIASES = {
     "xgboost": {
-        "learning_rate": "eta", "random_state": "seed", "n_jobs": "nthread",
-        "reg_lambda": "lambda", "reg_alpha": "alpha", "min_split_loss": "gamma",
+        "learning_rate": "eta",
+        "random_state": "seed",
+        "n_jobs": "nthread",
+        "reg_lambda": "lambda",
+        "reg_alpha": "alpha",
+        "min_split_loss": "gamma",
     },
     "catboost": {
-        "random_state": "random_seed", "max_depth": "depth", "reg_lambda": "l2_leaf_reg",
-        "colsample_bylevel": "rsm", "num_leaves": "max_leaves", "max_bin": "border_count",
+        "random_state": "random_seed",
+        "max_depth": "depth",
+        "reg_lambda": "l2_leaf_reg",
+        "colsample_bylevel": "rsm",
+        "num_leaves": "max_leaves",
+        "max_bin": "border_count",
         "min_child_samples": "min_data_in_leaf",
     },
 }
@@ -644,18 +693,93 @@ TRA_ROUTER = {
 }
 
 METRICS = frozenset(
-    "l1 l2 rmse mae mse mape huber fair poisson quantile gamma gamma_deviance tweedie auc "
-    "average_precision binary_logloss binary_error cross_entropy None none null custom "
-    "mean_squared_error mean_absolute_error regression regression_l1 regression_l2 binary "
-    "rmsle mphe logloss error aucpr map ndcg poisson-nloglik gamma-nloglik gamma-deviance "
-    "RMSE MAE MAPE R2 Logloss CrossEntropy AUC Quantile Poisson MSLE SMAPE MedianAbsoluteError "
-    "Accuracy F1 Precision Recall".split()
+    [
+        "l1",
+        "l2",
+        "rmse",
+        "mae",
+        "mse",
+        "mape",
+        "huber",
+        "fair",
+        "poisson",
+        "quantile",
+        "gamma",
+        "gamma_deviance",
+        "tweedie",
+        "auc",
+        "average_precision",
+        "binary_logloss",
+        "binary_error",
+        "cross_entropy",
+        "None",
+        "none",
+        "null",
+        "custom",
+        "mean_squared_error",
+        "mean_absolute_error",
+        "regression",
+        "regression_l1",
+        "regression_l2",
+        "binary",
+        "rmsle",
+        "mphe",
+        "logloss",
+        "error",
+        "aucpr",
+        "map",
+        "ndcg",
+        "poisson-nloglik",
+        "gamma-nloglik",
+        "gamma-deviance",
+        "RMSE",
+        "MAE",
+        "MAPE",
+        "R2",
+        "Logloss",
+        "CrossEntropy",
+        "AUC",
+        "Quantile",
+        "Poisson",
+        "MSLE",
+        "SMAPE",
+        "MedianAbsoluteError",
+        "Accuracy",
+        "F1",
+        "Precision",
+        "Recall",
+    ]
 )
+
+# The label of Qlib's own handlers, `Ref($close, -2)/Ref($close, -1) - 1`, looks two days ahead.
+OWN_LABEL_HORIZON = 2
+
+# What the handlers with features of their own read from the store.
+_BARS = ("open", "high", "low", "close", "volume", "vwap")
+OWN_FIELDS = {
+    "Alpha158": _BARS,
+    "Alpha158vwap": _BARS,
+    "Alpha360": _BARS,
+    "Alpha360vwap": _BARS,
+}
+# The market that they take where none is named.
+OWN_MARKET = "csi500"
+
+# Qlib copies a fresh network of this size into the model, with a pretrained file or without.
+FIXED_SIZE = frozenset(_MODEL + "pytorch_" + name for name in ("gats", "igmtf", "add"))
 
 # Models by the kind of dataset that they read.
 NEEDS_SERIES = frozenset(
     _MODEL + "pytorch_" + name
-    for name in "lstm_ts gru_ts alstm_ts tcn_ts gats_ts transformer_ts localformer_ts".split()
+    for name in [
+        "lstm_ts",
+        "gru_ts",
+        "alstm_ts",
+        "tcn_ts",
+        "gats_ts",
+        "transformer_ts",
+        "localformer_ts",
+    ]
 )
 NEEDS_MEMORY = frozenset({_MODEL + "pytorch_tra"})
 EITHER_DATASET = frozenset({_MODEL + "pytorch_general_nn"})

@@ -18,6 +18,7 @@ whoever evaluates it. No Qlib, no pandas, no Django here.
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import lru_cache
 
 MAX_LENGTH = 4000
@@ -100,7 +101,7 @@ _TRAPS = {
 }
 
 
-def parse(text: str, operators: Operators) -> Node:
+def parse(text: object, operators: Operators) -> Node:
     """Reads one expression; `operators` maps each known operator to its kinds of argument.
 
     Raises: BadExpression, with the column of the first thing that does not belong.
@@ -131,13 +132,12 @@ def fields(node: Node) -> frozenset[str]:
 
 def instruments(node: Node) -> frozenset[str]:
     """The instruments that the expression names itself."""
-    return frozenset(
-        part.arguments[0].value
+    named = (
+        part.arguments[_NAMES_INSTRUMENT[part.operator]]
         for part in walk(node)
-        if isinstance(part, Call)
-        and part.operator == "ChangeInstrument"
-        and isinstance(part.arguments[0], Text)
+        if isinstance(part, Call) and part.operator in _NAMES_INSTRUMENT
     )
+    return frozenset(argument.value for argument in named if isinstance(argument, Text))
 
 
 def reach(node: Node) -> tuple[int, int]:
@@ -172,9 +172,35 @@ def _reach_of_call(call: Call) -> tuple[int, int]:
     return back + max(window - 1, 0), ahead
 
 
+# Which argument names an instrument.
+_NAMES_INSTRUMENT = {"ChangeInstrument": 0, "Mask": 1}
+
 _POINTWISE = frozenset(
-    "Abs Sign Log Not Mask ChangeInstrument Power Add Sub Mul Div Greater Less Gt Ge Lt Le Eq Ne "
-    "And Or If TResample".split()
+    [
+        "Abs",
+        "Sign",
+        "Log",
+        "Not",
+        "Mask",
+        "ChangeInstrument",
+        "Power",
+        "Add",
+        "Sub",
+        "Mul",
+        "Div",
+        "Greater",
+        "Less",
+        "Gt",
+        "Ge",
+        "Lt",
+        "Le",
+        "Eq",
+        "Ne",
+        "And",
+        "Or",
+        "If",
+        "TResample",
+    ]
 )
 
 
@@ -398,8 +424,6 @@ class _Parser:
         )
 
     def _unknown_operator(self, token: _Token) -> BadExpression:
-        from difflib import get_close_matches
-
         near = get_close_matches(token.text, self._operators, n=1, cutoff=0.6)
         return BadExpression(
             f"there is no operator {token.text}",

@@ -54,9 +54,7 @@ def _other_places(module_path: str, name: str, found: type) -> list[str]:
     """Packages above the module that show the same class, as `qlib.contrib.strategy` does."""
     parts = module_path.split(".")
     above = (".".join(parts[:count]) for count in range(1, len(parts)))
-    return [
-        place for place in above if getattr(sys.modules.get(place), name, None) is found
-    ]
+    return [place for place in above if getattr(sys.modules.get(place), name, None) is found]
 
 
 def _parameters(found: type) -> tuple[dict[str, Any], bool]:

@@ -8,9 +8,9 @@ from typing import Any
 
 from training.catalogue import load
 from training.errors import Fault, InvalidConfig
-from training.workflow.document import MAX_LEVELS, MAX_NODES
 from training.workflow.findings import Findings
 from training.workflow.shape import Shape
+from training.workflow.yaml12 import MAX_LEVELS, MAX_NODES
 
 _PARTS = frozenset({"qlib_init", "task", "platform"})
 
@@ -19,7 +19,7 @@ class RefusedConfig(InvalidConfig):
     """The stored config is not one that the check can have made."""
 
 
-def task_for_qlib(config: dict[str, Any]) -> dict[str, Any]:
+def task_for_qlib(config: Any) -> dict[str, Any]:
     """Qlib's `task`: every class and module from the catalogue, a copy of nothing but the known.
 
     Raises: RefusedConfig, with every fault.

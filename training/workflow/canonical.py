@@ -4,6 +4,7 @@ Nothing here may change a number: each value is the one that the library takes b
 where Qlib would take none at all (a seed that is null), or a machine's number of cores.
 """
 
+from copy import deepcopy
 from typing import Any
 
 from training import catalogue_meaning as meaning
@@ -23,8 +24,7 @@ def complete(task: dict[str, Any], *, catalogue: Catalogue, threads: int) -> Non
     """Fills the canonical task in place."""
     if "model" in task:
         model = task["model"]
-        entry = catalogue.find("model", model["class"], model["module_path"])
-        assert entry is not None
+        entry = catalogue.get("model", model["class"], model["module_path"])
         model["kwargs"] = _completed(entry, model["kwargs"], threads=threads)
     for record in task.get("record", []):
         if "PortAna" in record["class"]:
@@ -37,7 +37,7 @@ def _completed(entry: Entry, kwargs: dict[str, Any], *, threads: int) -> dict[st
     for parameter in entry.parameters.values():
         fixed = parameter.required or parameter.rule.kind in _NOT_SHOWN
         if not fixed and parameter.name not in taken and parameter.default is not None:
-            result[parameter.name] = parameter.default
+            result[parameter.name] = deepcopy(parameter.default)
     if entry.library:
         _complete_booster(entry, result, taken, threads=threads)
     elif "seed" in entry.parameters and result.get("seed") is None:
@@ -61,6 +61,8 @@ def _complete_booster(
 
 
 def _complete_portfolio(kwargs: dict[str, Any]) -> None:
+    if kwargs.get("config") is None:
+        kwargs["config"] = _qlibs_portfolio()
     kwargs["config"].setdefault(
         "executor",
         {
@@ -69,3 +71,27 @@ def _complete_portfolio(kwargs: dict[str, Any]) -> None:
             "kwargs": {"time_per_step": "day", "generate_portfolio_metrics": True},
         },
     )
+
+
+def _qlibs_portfolio() -> dict[str, Any]:
+    """The config that Qlib 0.9.7 takes for a portfolio analysis without one."""
+    return {
+        "strategy": {
+            "class": "TopkDropoutStrategy",
+            "module_path": "qlib.contrib.strategy.signal_strategy",
+            "kwargs": {"signal": "<PRED>", "topk": 50, "n_drop": 5},
+        },
+        "backtest": {
+            "start_time": None,
+            "end_time": None,
+            "account": 100000000,
+            "benchmark": "SH000300",
+            "exchange_kwargs": {
+                "limit_threshold": 0.095,
+                "deal_price": "close",
+                "open_cost": 0.0005,
+                "close_cost": 0.0015,
+                "min_cost": 5,
+            },
+        },
+    }

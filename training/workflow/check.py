@@ -24,8 +24,18 @@ _REFUSED_TOP = {
 }
 # What `qrun` takes and a service settles by itself, with no effect on any result.
 _SETTLED = frozenset(
-    "kernels maxtasksperchild joblib_backend logging_level clear_mem_cache skip_if_reg "
-    "default_conf dataset_cache expression_cache calendar_cache".split()
+    [
+        "kernels",
+        "maxtasksperchild",
+        "joblib_backend",
+        "logging_level",
+        "clear_mem_cache",
+        "skip_if_reg",
+        "default_conf",
+        "dataset_cache",
+        "expression_cache",
+        "calendar_cache",
+    ]
 )
 _REGIONS = ("cn", "us", "tw")
 _DATASET = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}", re.ASCII)
@@ -67,9 +77,8 @@ def check(document: Document, *, market: Market, defaults: Defaults) -> Workflow
         sense.check(
             task, catalogue=catalogue, facts=init.facts, findings=findings, horizon=shape.horizon
         )
-    if findings.faults:
+    if findings.faults or init.facts is None:
         raise InvalidConfig(_in_order(findings))
-    assert init.facts is not None
     return _workflow(document, task, platform, init.facts, init.region, catalogue, findings)
 
 
@@ -120,9 +129,7 @@ def _complete_seed(platform: dict[str, Any]) -> None:
     platform.setdefault("seed", canonical.DEFAULT_SEED)
 
 
-def _check_rounds(
-    platform: dict[str, Any], task: dict[str, Any], findings: Findings
-) -> None:
+def _check_rounds(platform: dict[str, Any], task: dict[str, Any], findings: Findings) -> None:
     model = task.get("model", {}).get("class")
     if "rounds" in platform and model is not None and model not in meaning.ROUNDS_BY_PLATFORM:
         message = f"platform.rounds is for {', '.join(sorted(meaning.ROUNDS_BY_PLATFORM))} only"
@@ -138,9 +145,7 @@ class _Init:
     region: str
 
     @classmethod
-    def read(
-        cls, value: Any, market: Market, defaults: Defaults, findings: Findings
-    ) -> "_Init":
+    def read(cls, value: Any, market: Market, defaults: Defaults, findings: Findings) -> "_Init":
         path: Path = ("qlib_init",)
         if value is not None and not isinstance(value, dict):
             findings.fault(path, "`qlib_init` is a mapping with `provider_uri` and `region`")
@@ -214,8 +219,7 @@ def _workflow(
     findings: Findings,
 ) -> Workflow:
     model = task["model"]
-    entry = catalogue.find("model", model["class"], model["module_path"])
-    assert entry is not None
+    entry = catalogue.get("model", model["class"], model["module_path"])
     handler = task["dataset"]["kwargs"]["handler"]["class"]
     title = platform.get("name") or document.data.get("experiment_name")
     if not isinstance(title, str) or not title.strip():

@@ -19,9 +19,7 @@ class Columns:
     labels: int
 
 
-def columns_of(
-    handler: dict[str, Any], catalogue: Catalogue, findings: Findings
-) -> Columns | None:
+def columns_of(handler: dict[str, Any], catalogue: Catalogue, findings: Findings) -> Columns | None:
     """The columns of a canonical handler; None, if they have no groups and can't be told."""
     loaded = _loaded(handler, catalogue)
     if loaded is None:
@@ -62,9 +60,7 @@ def _count(columns: Any, *, default: int) -> int:
     return default if columns is None else len(_names(columns))
 
 
-def _through(
-    columns: list[str], kwargs: dict[str, Any], key: str, findings: Findings
-) -> list[str]:
+def _through(columns: list[str], kwargs: dict[str, Any], key: str, findings: Findings) -> list[str]:
     for place, processor in enumerate(kwargs.get(key, [])):
         chosen = processor["kwargs"].get("col_list", [])
         path = (*_HANDLER, key, place, "kwargs", "col_list")

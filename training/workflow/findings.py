@@ -1,7 +1,7 @@
 """All faults and warnings of one check, each with its place in the document."""
 
-from difflib import get_close_matches
 from collections.abc import Iterable
+from difflib import get_close_matches
 
 from training.errors import Fault
 from training.workflow.document import MAX_FAULTS, Document, Path

@@ -117,7 +117,9 @@ def _loader_config(shape: "Shape", value: Any, path: Path, rule: Rule, entry: En
     for group, columns in value.items():
         if group not in ("feature", "label"):
             message = f"a group of columns is `feature` or `label`, not {shown(group)}"
-            shape.findings.fault((*path, group), message, hint=did_you_mean(group, ["feature", "label"]))
+            shape.findings.fault(
+                (*path, group), message, hint=did_you_mean(group, ["feature", "label"])
+            )
             result[group] = BAD
             continue
         result[group] = _columns(shape, columns, (*path, group), role=group)
@@ -246,7 +248,7 @@ def _backtest(shape: "Shape", value: Any, path: Path, rule: Rule, entry: Entry |
     if not isinstance(value, dict):
         shape.findings.fault(path, "a backtest is a mapping with `start_time` and `end_time`")
         return BAD
-    exchange = shape.catalogue.find("exchange", "Exchange", None)
+    exchange = shape.catalogue.get("exchange", "Exchange")
     table = {
         "start_time": "date?",
         "end_time": "date?",
@@ -258,7 +260,7 @@ def _backtest(shape: "Shape", value: Any, path: Path, rule: Rule, entry: Entry |
     own = {}
     result: dict[str, Any] = {}
     for name, item in value.items():
-        if name not in table and exchange is not None and name in exchange.parameters:
+        if name not in table and name in exchange.parameters:
             hint = "move it into exchange_kwargs"
             shape.findings.fault((*path, name), f"a backtest has no `{name}`", hint=hint)
             result[name] = BAD
@@ -269,9 +271,7 @@ def _backtest(shape: "Shape", value: Any, path: Path, rule: Rule, entry: Entry |
 
 
 def _exchange(shape: "Shape", value: Any, path: Path, rule: Rule, entry: Entry | None) -> Any:
-    exchange = shape.catalogue.find("exchange", "Exchange", None)
-    assert exchange is not None
-    return shape.kwargs(exchange, value, path)
+    return shape.kwargs(shape.catalogue.get("exchange", "Exchange"), value, path)
 
 
 def _benchmark(shape: "Shape", value: Any, path: Path, rule: Rule, entry: Entry | None) -> Any:

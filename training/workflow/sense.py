@@ -8,6 +8,7 @@ from typing import Any
 
 from training import catalogue_meaning as meaning
 from training.catalogue import Catalogue
+from training.workflow import sizes
 from training.workflow.columns import Columns, columns_of
 from training.workflow.document import Path
 from training.workflow.facts import MarketFacts
@@ -16,7 +17,6 @@ from training.workflow.market_shapes import codes_of
 
 _ORDER = ("train", "valid", "test")
 _TABNET = ("pretrain", "pretrain_validation")
-_DAILY = ("1day", "day")
 _QLIBS_BENCHMARK = "SH000300"
 _MODEL: Path = ("task", "model", "kwargs")
 _DATASET: Path = ("task", "dataset", "kwargs")
@@ -35,9 +35,15 @@ def check(
     """Tells every fault and warning of meaning; mends the backtest's end in place."""
     model, dataset = task.get("model"), task.get("dataset")
     if dataset is not None:
+        handler = dataset["kwargs"]["handler"]
         _check_handler_range(dataset, findings)
+        own_label = "label" not in handler["kwargs"] and handler["class"] != "DataHandlerLP"
+        horizon = meaning.OWN_LABEL_HORIZON if own_label else horizon
         _check_segments(dataset, facts, findings, horizon=horizon)
-        _check_processors(dataset["kwargs"]["handler"], findings)
+        _check_processors(handler, findings)
+        _check_handler(handler, facts, findings)
+    if model is not None:
+        sizes.check(model, dataset, findings)
     if model is not None and dataset is not None:
         _check_fit(model, dataset, findings)
         columns = columns_of(dataset["kwargs"]["handler"], catalogue, findings)
@@ -154,14 +160,32 @@ def _check_processors(handler: dict[str, Any], findings: Findings) -> None:
     missing = [n for n in ("fit_start_time", "fit_end_time") if kwargs.get(n) is None]
     learning = {"ZScoreNorm", "RobustZScoreNorm", "MinMaxNorm"}
     by_default = ["ZScoreNorm"] if handler["class"].startswith("Alpha360") else []
-    infer = [p["class"] for p in kwargs["infer_processors"]] if "infer_processors" in kwargs else (
-        by_default
+    infer = (
+        [p["class"] for p in kwargs["infer_processors"]]
+        if "infer_processors" in kwargs
+        else (by_default)
     )
     used = [*infer, *(p["class"] for p in kwargs.get("learn_processors", []))]
     who = next((name for name in used if name in learning), None)
     if who is not None:
         for name in missing:
             findings.fault((*_HANDLER, name), f"{who} learns from the data and needs {name}")
+
+
+def _check_handler(handler: dict[str, Any], facts: MarketFacts, findings: Findings) -> None:
+    """What Qlib's own handlers take for granted: a market and the fields of their features."""
+    name = handler["class"]
+    if name not in meaning.OWN_FIELDS:
+        return
+    own = meaning.OWN_MARKET
+    if "instruments" not in handler["kwargs"] and codes_of(own, facts.markets) is None:
+        message = f"{name} takes the market {own} by default, which {facts.name} has not"
+        hint = f"instruments: {next(iter(facts.markets), 'all')}"
+        findings.fault((*_HANDLER, "instruments"), message, hint=hint)
+    missing = [field for field in meaning.OWN_FIELDS[name] if field not in facts.fields]
+    if missing:
+        message = f"dataset {facts.name} has no {', '.join(missing)}: columns of it will be empty"
+        findings.warn(("task", "dataset", "kwargs", "handler", "class"), message)
 
 
 def _check_fit(model: dict[str, Any], dataset: dict[str, Any], findings: Findings) -> None:
@@ -177,7 +201,7 @@ def _check_fit(model: dict[str, Any], dataset: dict[str, Any], findings: Finding
     ):
         findings.fault(path, f"{model['class']} reads plain rows: it needs DatasetH")
     segments = dataset["kwargs"]["segments"]
-    wanted = () if model["class"] in meaning.WITHOUT_VALID else ("valid",)
+    wanted: tuple[str, ...] = () if model["class"] in meaning.WITHOUT_VALID else ("valid",)
     if model["class"] == "TabnetModel" and model["kwargs"].get("pretrain", True):
         wanted = ("valid", *_TABNET)
     for name in wanted:

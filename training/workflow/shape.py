@@ -138,8 +138,10 @@ class Shape:
             self.findings.fault(where, meaning.NOT_OFFERED[name])
         elif name in known:
             modules = self.catalogue.modules(slot, name)
-            message = f"there is no {name} in {shown(module)}" if module else (
-                f"there are several classes {name}: `module_path` must say which"
+            message = (
+                f"there is no {name} in {shown(module)}"
+                if module
+                else (f"there are several classes {name}: `module_path` must say which")
             )
             self.findings.fault(
                 (*path, "module_path"), message, hint="it is in " + " or ".join(modules)
@@ -166,7 +168,7 @@ class Shape:
             if parameter is None:
                 result[name] = self._unknown_parameter(entry, name, (*path, name))
                 continue
-            twin = named.setdefault(entry.own_name(own), name)
+            twin = named.setdefault(entry.own_name(own), name) if parameter.of_library else name
             if twin != name:
                 message = f"{name} and {twin} are one and the same: the library takes one of them"
                 self.findings.fault((*path, name), message)
@@ -174,7 +176,8 @@ class Shape:
                 continue
             result[name] = self.value(entry, parameter.rule, item, (*path, name))
         for parameter in entry.parameters.values():
-            if parameter.required and parameter.name not in {*value, *given}:
+            needed = parameter.required or parameter.name in meaning.NEEDED.get(entry.name, ())
+            if needed and parameter.name not in {*value, *given}:
                 self.findings.fault((*path, parameter.name), f"{entry.name} needs {parameter.name}")
                 return BAD
         return self._kept(result)
@@ -255,7 +258,8 @@ class Shape:
             message = f"dataset {self.facts.name} has no field ${name}"
             self.findings.fault(path, message, hint=hint and hint.replace("mean ", "mean $"))
         unknown = [
-            code for code in expressions.instruments(node)
+            code
+            for code in expressions.instruments(node)
             if code.lower() not in self.facts.by_lower_name
         ]
         for code in unknown:
@@ -297,9 +301,7 @@ def _inst_processors(shape: Shape, value: Any, path: Path, rule_: Rule, entry: E
     items = shape.items(value, path, "processors")
     if items is None:
         return BAD
-    found = [
-        shape.instance("inst_processor", item, (*path, n)) for n, item in enumerate(items)
-    ]
+    found = [shape.instance("inst_processor", item, (*path, n)) for n, item in enumerate(items)]
     return BAD if any(item is BAD for item in found) else found
 
 

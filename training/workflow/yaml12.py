@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
-from yaml.cyaml import CParser
+from yaml._yaml import CParser
 
 from training.errors import Fault, TooLarge
 
@@ -96,7 +96,7 @@ class _Reader:
 
     def whole(self) -> Composed:
         self.parser.get_event()
-        event = self.parser.get_event()
+        event: Any = self.parser.get_event()
         if isinstance(event, yaml.StreamEndEvent):
             return Composed(None)
         if event.version or event.tags:
@@ -178,7 +178,12 @@ class _Reader:
         return node
 
     def _put(
-        self, content: dict[Any, Any], places: dict[Any, Place], key: Any, value: Any, *,
+        self,
+        content: dict[Any, Any],
+        places: dict[Any, Place],
+        key: Any,
+        value: Any,
+        *,
         place: Place,
     ) -> None:
         if isinstance(key, dict | list):
@@ -186,8 +191,12 @@ class _Reader:
         if key in content:
             first = places[key][0]
             self._faults.append(
-                Fault(str(key), f"the key `{key}` stands twice (first in line {first})",
-                      line=place[0], column=place[1])
+                Fault(
+                    str(key),
+                    f"the key `{key}` stands twice (first in line {first})",
+                    line=place[0],
+                    column=place[1],
+                )
             )
             return
         content[key] = value
