@@ -61,6 +61,16 @@ def test_a_later_write_of_the_same_name_replaces_the_earlier(folder):
     assert [artifact.bytes for artifact in folder.list()] == [2]
 
 
+def test_who_reads_the_older_file_reads_it_to_its_end_unchanged(folder):
+    folder.write("report.json", lambda part: part.write_bytes(b"old"))
+
+    with (folder.root / "report.json").open("rb") as reader:
+        folder.write("report.json", lambda part: part.write_bytes(b"new"))
+
+        assert reader.read() == b"old"
+    assert (folder.root / "report.json").read_bytes() == b"new"
+
+
 @pytest.mark.parametrize("path", ["../out", "a/../../out", "/etc/out", "", ".", "half.part"])
 def test_a_path_out_of_the_folder_is_refused_and_nothing_written(folder, path):
     with pytest.raises(ValueError, match="no file name inside"):

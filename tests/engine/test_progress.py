@@ -125,7 +125,7 @@ class EpochModel:
     def __init__(self, scores):
         self.n_epochs = len(scores)
         self.scores = scores
-        self.trained = 0
+        self.trained = self.begun = 0
         self.weights = self.best = None
 
     def train_epoch(self):
@@ -139,6 +139,7 @@ class EpochModel:
         best_score, stopped_for = -math.inf, 0
         evals_result["valid"] = []
         for _ in range(self.n_epochs):
+            self.begun += 1
             self.train_epoch()
             self.test_epoch()
             _, score = self.test_epoch()
@@ -159,11 +160,12 @@ def fit_epochs(model, reporter):
 
 
 def test_a_torch_loop_finished_early_trains_no_further_epoch_and_keeps_the_best():
-    model, reporter = EpochModel([0.1, 0.5, 0.3, 0.9]), FakeReporter("finish", after=3)
+    model = EpochModel([0.1, 0.5, 0.3, 0.9, 0.9, 0.9])
+    reporter = FakeReporter("finish", after=3)
 
     fit_epochs(model, reporter)
 
-    assert model.trained == 3
+    assert model.trained == model.begun == 3
     assert model.best == 2
     assert model.early_stop == 20
 
@@ -188,22 +190,33 @@ def test_a_torch_loop_reports_epochs_losses_and_scores_and_leaves_no_trace_in_th
     assert not {"train_epoch", "test_epoch"} & set(vars(model))
 
 
+class OneStepAtATime(EpochModel):
+    """Epochs of 50 real optimizer steps."""
+
+    def train_epoch(self):
+        super().train_epoch()
+        torch = pytest.importorskip("torch")
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1)
+        for _ in range(50):
+            optimizer.step()
+
+
 def test_a_step_inside_an_epoch_is_a_place_to_cancel():
-    torch = pytest.importorskip("torch")
-
-    class OneLongEpoch(EpochModel):
-        def train_epoch(self):
-            weight = torch.nn.Parameter(torch.ones(1))
-            optimizer = torch.optim.SGD([weight], lr=0.1)
-            for _ in range(50):
-                optimizer.step()
-
     reporter = FakeReporter("abort", after=7)
 
     with pytest.raises(Cancelled):
-        fit_epochs(OneLongEpoch([0.1]), reporter)
+        fit_epochs(OneStepAtATime([0.1]), reporter)
 
     assert reporter.told[-1] == (0, 1, "epoch", "Epoch 1, step 7")
+
+
+def test_a_wish_to_finish_leaves_the_epoch_at_once():
+    model, reporter = OneStepAtATime([0.1, 0.5]), FakeReporter("finish", after=7)
+
+    fit_epochs(model, reporter)
+
+    assert [told[3] for told in reporter.told[-2:]] == ["Epoch 1, step 7", "Epoch 1"]
+    assert model.best == 1
 
 
 def test_a_wish_to_finish_from_before_the_fit_is_not_meant_for_it():

@@ -436,6 +436,16 @@ def test_a_record_that_qlib_would_skip_in_silence_is_a_failure_with_its_name(run
     assert told.error.startswith("SigAnaRecord made no result")
 
 
+def test_a_class_that_is_not_allowed_is_refused_before_anything_is_loaded(run):
+    task = copy.deepcopy(task_of("linear"))
+    task["model"] = {"class": "system", "module_path": "os", "kwargs": {"command": "true"}}
+
+    told = run(task)
+
+    assert told.code == "invalid_config"
+    assert told.stages == []
+
+
 def test_a_segment_without_rows_fails_with_a_sentence_about_dates(run):
     task = copy.deepcopy(task_of("lightgbm"))
     task["dataset"]["kwargs"]["segments"]["train"] = ["2010-01-01", "2010-12-31"]

@@ -9,11 +9,15 @@ import json
 import os
 import sys
 import traceback
+from contextlib import suppress
 from pathlib import Path
 
 import qlib.contrib.evaluate
 import qlib.contrib.model.gbdt
 import qlib.contrib.strategy  # noqa: F401  (loaded once, before the forks)
+
+with suppress(ImportError):
+    import torch._dynamo  # noqa: F401  (seconds, at the first optimizer otherwise)
 
 from training.engine import stages
 from training.engine.reporter import Cancelled
@@ -57,7 +61,7 @@ def run(spec):
     reporter = RecordingReporter(spec["order"])
     told = {"result": None, "ended": "done", "code": None, "error": None}
     try:
-        told["result"] = stages.run_task(spec["task"], spec["job"], reporter)
+        told["result"] = stages.train(spec["job"], reporter)
     except BaseException as error:
         traceback.print_exc()
         told |= {"ended": type(error).__name__, "error": str(error)}

@@ -25,6 +25,7 @@ from training.engine.curves import Curves
 from training.engine.failures import explain, record_skipped
 from training.engine.fit import fit, needs_plateau_scheduler, plateau_scheduler
 from training.engine.progress import FitWatch, watched_backtest, watched_loading
+from training.engine.recipe import task_for_qlib
 from training.engine.recorder import FolderRecorder
 from training.engine.reporter import Reporter
 from training.engine.session import cap_threads, prepare_libraries, session
@@ -46,16 +47,10 @@ def train(job: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
 
     Returns: `metrics` (flat), `timings` (seconds by stage), `artifacts`, `data`, `versions`, and
     `stopped`: "finish" if the fit was ended early on request, else None.
-    Raises: Cancelled; TrainingFailed and TrainingError, which have a code.
+    Raises: Cancelled; TrainingError with its code: RefusedConfig before anything is done,
+    TrainingFailed out of a stage.
     """
-    from training.engine.recipe import task_for_qlib
-
-    return run_task(task_for_qlib(job["config"]), job, reporter)
-
-
-def run_task(task: dict[str, Any], job: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
-    """`train` with the task that Qlib gets already made: every class in it is an allowed one."""
-    return Training(task, job, reporter).run()
+    return Training(task_for_qlib(job["config"]), job, reporter).run()
 
 
 class Training:
