@@ -19,10 +19,10 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import lru_cache
 
 MAX_LENGTH = 4000
 MAX_NODES = 400
+MAX_TOKENS = 4 * MAX_NODES
 MAX_DEPTH = 40
 MAX_WINDOW = 2000
 # Nested windows add up: Mean(Ref($close, 2000), 2000) reads 4,000 days back.
@@ -211,7 +211,6 @@ class _Token:
     column: int
 
 
-@lru_cache(maxsize=4096)
 def _tokens(text: str) -> tuple[_Token, ...]:
     found = []
     place, end = 0, len(text.rstrip(" \t"))
@@ -221,6 +220,8 @@ def _tokens(text: str) -> tuple[_Token, ...]:
             raise _stranger(text, place)
         kind = match.lastgroup
         found.append(_Token(kind, match[kind], match.start(kind) + 1))
+        if len(found) > MAX_TOKENS:
+            raise BadExpression(f"the expression has more than {MAX_NODES} parts")
         place = match.end()
     found.append(_Token("end", "", end + 1))
     return tuple(found)

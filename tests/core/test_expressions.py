@@ -125,10 +125,16 @@ def test_an_unknown_operator_is_told_with_its_nearest_neighbour():
     assert refused.value.column == 1
 
 
+# fmt: off
 _PIECES = st.sampled_from(
-    "$close $open Mean Ref Std If Corr Power ( ) , + - * / ** & | < > == 1 5 0.5 -1 'x' os "
-    "__class__ . [ ] { } lambda : ; eval import \\ \n # @ = 1e9 $$x and not".split(" ")
+    [
+        "$close", "$open", "Mean", "Ref", "Std", "If", "Corr", "Power", "(", ")", ",", "+", "-",
+        "*", "/", "**", "&", "|", "<", ">", "==", "1", "5", "0.5", "-1", "'x'", "os", "__class__",
+        ".", "[", "]", "{", "}", "lambda", ":", ";", "eval", "import", "\\", "\n", "#", "@", "=",
+        "1e9", "$$x", "and", "not",
+    ]
 )
+# fmt: on
 
 
 @settings(max_examples=2000, deadline=None)

@@ -26,7 +26,7 @@ def cn_manifest() -> dict[str, Any]:
         "region": "cn",
         "days": days,
         "fields": ["open", "high", "low", "close", "volume", "vwap", "change", "factor"],
-        "instruments": {code: span for code in [*codes, "SH000300", "SH000905"]},
+        "instruments": dict.fromkeys([*codes, "SH000300", "SH000905"], span),
         "markets": {"csi300": codes[:300], "csi500": codes[300:], "all": codes},
         "benchmarks": ["SH000300", "SH000905"],
     }

@@ -75,3 +75,72 @@ def test_a_config_that_the_check_can_not_have_made_is_refused(config, place, val
 def test_what_is_no_config_is_refused(config):
     with pytest.raises(RefusedConfig):
         task_for_qlib(config)
+
+
+@pytest.fixture
+def noise():
+    numpy = pytest.importorskip("numpy")
+    random = numpy.random.default_rng(1)
+    return random.normal(size=(2000, 12)), random.normal(size=2000)
+
+
+def _explicit(model, module, **posted):
+    """What the check adds to the parameters of a booster, threads left out."""
+    place = {"class": model, "module_path": f"qlib.contrib.model.{module}", "kwargs": posted}
+    kwargs = checked(changed("task.model", place)).config["task"]["model"]["kwargs"]
+    ours = ("loss", "early_stopping_rounds", "num_boost_round")
+    return {name: value for name, value in kwargs.items() if name not in ours}
+
+
+@pytest.mark.qlib
+def test_lightgbms_explicit_seeds_give_the_same_trees(noise):
+    lightgbm = pytest.importorskip("lightgbm")
+    posted = {
+        "subsample": 0.6,
+        "bagging_freq": 1,
+        "colsample_bytree": 0.5,
+        "extra_trees": True,
+        "boosting": "dart",
+        "max_depth": 4,
+        "num_threads": 1,
+        "verbosity": -1,
+    }
+    x, y = noise
+
+    plain, explicit = (
+        lightgbm.train(dict(given), lightgbm.Dataset(x, y), num_boost_round=20).predict(x)
+        for given in (posted, _explicit("LGBModel", "gbdt", **posted))
+    )
+
+    assert (plain == explicit).all()
+
+
+@pytest.mark.qlib
+def test_xgboosts_explicit_seed_gives_the_same_trees(noise):
+    xgboost = pytest.importorskip("xgboost")
+    posted = {"subsample": 0.5, "colsample_bytree": 0.5, "max_depth": 4, "nthread": 1}
+    x, y = noise
+    rows = xgboost.DMatrix(x, label=y)
+
+    plain, explicit = (
+        xgboost.train(dict(given), rows, num_boost_round=20).predict(rows)
+        for given in (posted, _explicit("XGBModel", "xgboost", **posted))
+    )
+
+    assert (plain == explicit).all()
+
+
+@pytest.mark.qlib
+def test_catboosts_explicit_seed_gives_the_same_trees(noise, tmp_path, monkeypatch):
+    catboost = pytest.importorskip("catboost")
+    monkeypatch.chdir(tmp_path)
+    posted = {"max_depth": 4, "thread_count": 1, "bootstrap_type": "Bernoulli", "subsample": 0.5}
+    quiet = {"iterations": 20, "verbose": False}
+    x, y = noise
+
+    plain, explicit = (
+        catboost.CatBoost({**given, **quiet}).fit(x, y).predict(x)
+        for given in (posted, _explicit("CatBoostModel", "catboost_model", **posted))
+    )
+
+    assert (plain == explicit).all()

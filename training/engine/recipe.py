@@ -8,7 +8,7 @@ from typing import Any
 
 from training.catalogue import load
 from training.errors import Fault, InvalidConfig
-from training.workflow.findings import Findings
+from training.workflow.findings import Enough, Findings
 from training.workflow.shape import Shape
 from training.workflow.yaml12 import MAX_LEVELS, MAX_NODES
 
@@ -29,7 +29,10 @@ def task_for_qlib(config: Any) -> dict[str, Any]:
     if not _is_plain(config):
         raise RefusedConfig([Fault("", "the config is too large or not plain JSON")])
     findings = Findings()
-    task = Shape(load(), findings).task(config.get("task"), ("task",))
+    try:
+        task = Shape(load(), findings).task(config.get("task"), ("task",))
+    except Enough:
+        task = {}
     if findings.faults:
         raise RefusedConfig(findings.faults)
     for record in task["record"]:

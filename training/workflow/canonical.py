@@ -40,7 +40,8 @@ def _completed(entry: Entry, kwargs: dict[str, Any], *, threads: int) -> dict[st
             result[parameter.name] = deepcopy(parameter.default)
     if entry.library:
         _complete_booster(entry, result, taken, threads=threads)
-    elif "seed" in entry.parameters and result.get("seed") is None:
+        return result
+    if "seed" in entry.parameters and result.get("seed") is None:
         result["seed"] = DEFAULT_SEED
     if "n_jobs" in entry.parameters and "n_jobs" not in kwargs:
         result["n_jobs"] = min(result.get("n_jobs", threads), threads)

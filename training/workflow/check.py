@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from training import catalogue_meaning as meaning
-from training.catalogue import Catalogue, load
+from training.catalogue import load
 from training.errors import InvalidConfig
 from training.workflow import canonical, sense
 from training.workflow.document import Document, Path
 from training.workflow.facts import Defaults, MarketFacts, Workflow
-from training.workflow.findings import Findings, did_you_mean, shown
+from training.workflow.findings import Enough, Findings, did_you_mean, shown
 from training.workflow.shape import Shape
 from training.workflow.values import BAD
 
@@ -61,25 +61,45 @@ def check(document: Document, *, market: Market, defaults: Defaults) -> Workflow
     Raises: InvalidConfig, with every fault that was found.
     """
     findings = Findings(document)
-    data = document.data
+    try:
+        found = _examine(document, market, defaults, findings)
+    except Enough:
+        found = None
+    if findings.faults or found is None:
+        raise InvalidConfig(_in_order(findings))
+    return _workflow(document, found, findings)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The understood parts of a workflow, not yet known to be without fault."""
+
+    task: dict[str, Any]
+    platform: dict[str, Any]
+    facts: MarketFacts
+    region: str
+
+
+def _examine(
+    document: Document, market: Market, defaults: Defaults, findings: Findings
+) -> _Found | None:
+    data, catalogue = document.data, load()
     _check_top(data, findings)
     platform = _platform(data.get("platform"), defaults, findings)
     init = _Init.read(data.get("qlib_init"), market, defaults, findings)
-    catalogue = load()
     shape = Shape(catalogue, findings, facts=init.facts, threads=platform["threads"])
-    task = shape.task(data.get("task"), ("task",)) if "task" in data else {}
     if "task" not in data:
         findings.fault(("task",), "a workflow needs a `task`")
+        return None
+    task = shape.task(data["task"], ("task",))
     canonical.complete(task, catalogue=catalogue, threads=platform["threads"])
-    _complete_seed(platform)
     _check_rounds(platform, task, findings)
-    if init.facts is not None:
-        sense.check(
-            task, catalogue=catalogue, facts=init.facts, findings=findings, horizon=shape.horizon
-        )
-    if findings.faults or init.facts is None:
-        raise InvalidConfig(_in_order(findings))
-    return _workflow(document, task, platform, init.facts, init.region, catalogue, findings)
+    if init.facts is None:
+        return None
+    sense.check(
+        task, catalogue=catalogue, facts=init.facts, findings=findings, horizon=shape.horizon
+    )
+    return _Found(task, platform, init.facts, init.region)
 
 
 def _in_order(findings: Findings) -> list[Any]:
@@ -119,14 +139,11 @@ def _platform(value: Any, defaults: Defaults, findings: Findings) -> dict[str, A
         "timeout_s": defaults.timeout_s,
         "max_attempts": defaults.max_attempts,
         "when_no_worker": "refuse",
+        # Of Python's and NumPy's own chance, which `qrun` leaves to chance.
+        "seed": canonical.DEFAULT_SEED,
         **given,
         "threads": min(asked, defaults.threads),
     }
-
-
-def _complete_seed(platform: dict[str, Any]) -> None:
-    """The seed of Python's and NumPy's own chance, which `qrun` leaves to chance."""
-    platform.setdefault("seed", canonical.DEFAULT_SEED)
 
 
 def _check_rounds(platform: dict[str, Any], task: dict[str, Any], findings: Findings) -> None:
@@ -209,23 +226,16 @@ def _dataset(
     return facts
 
 
-def _workflow(
-    document: Document,
-    task: dict[str, Any],
-    platform: dict[str, Any],
-    facts: MarketFacts,
-    region: str,
-    catalogue: Catalogue,
-    findings: Findings,
-) -> Workflow:
+def _workflow(document: Document, found: _Found, findings: Findings) -> Workflow:
+    task, platform, facts = found.task, found.platform, found.facts
     model = task["model"]
-    entry = catalogue.get("model", model["class"], model["module_path"])
+    entry = load().get("model", model["class"], model["module_path"])
     handler = task["dataset"]["kwargs"]["handler"]["class"]
     title = platform.get("name") or document.data.get("experiment_name")
     if not isinstance(title, str) or not title.strip():
         title = f"{model['class']} on {facts.name} ({handler})"
     config = {
-        "qlib_init": {"provider_uri": facts.name, "region": region},
+        "qlib_init": {"provider_uri": facts.name, "region": found.region},
         "task": task,
         "platform": platform,
     }

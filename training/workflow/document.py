@@ -17,7 +17,7 @@ from training.workflow.yaml12 import MAX_LEVELS, MAX_NODES, BadYaml, Places, com
 MAX_JSON_BYTES = 1024 * 1024
 MAX_YAML_BYTES = 128 * 1024
 MAX_TEXT = 20_000
-MAX_FAULTS = 200
+MAX_FAULTS = 100
 
 Path = tuple[str | int, ...]
 

@@ -7,8 +7,15 @@ from training.errors import Fault
 from training.workflow.document import MAX_FAULTS, Document, Path
 
 
+class Enough(Exception):
+    """`MAX_FAULTS` are told: nobody reads more, and looking on would only cost time."""
+
+
 class Findings:
-    """Collects faults and warnings; more than `MAX_FAULTS` of a kind are not kept."""
+    """Collects faults and warnings, at most `MAX_FAULTS` of a kind.
+
+    `fault` raises Enough with the last one that is kept.
+    """
 
     def __init__(self, document: Document | None = None) -> None:
         self._document = document
@@ -17,6 +24,8 @@ class Findings:
 
     def fault(self, path: Path, message: str, *, hint: str | None = None) -> None:
         self._add(self.faults, path, message, hint)
+        if len(self.faults) >= MAX_FAULTS:
+            raise Enough
 
     def warn(self, path: Path, message: str, *, hint: str | None = None) -> None:
         self._add(self.warnings, path, message, hint)
@@ -32,7 +41,7 @@ class Findings:
 
 def did_you_mean(name: object, known: Iterable[str]) -> str | None:
     """A hint that names the nearest known name, if one is near."""
-    if not isinstance(name, str) or len(name) > 100:
+    if not isinstance(name, str) or len(name) > 60:
         return None
     near = get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"did you mean {near[0]}?" if near else None

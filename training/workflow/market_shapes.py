@@ -17,7 +17,6 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}", re.ASCII)
 _COLUMN = re.compile(r"[^\x00-\x1f/\\]{1,200}")
 # Literals, classes and at most three quantifiers, no groups: nothing that backtracks for long.
 _PATTERN = re.compile(r"[A-Za-z0-9_.^$|\[\]\-*+?\\]{1,64}", re.ASCII)
-MAX_COLUMNS = 5000
 MAX_FILTERS = 10
 
 _FILTER_KEYS = {
@@ -57,7 +56,7 @@ def _code(shape: "Shape", value: Any, path: Path) -> Any:
     if shape.facts is None or value.lower() in shape.facts.by_lower_name:
         return value
     hint = None
-    if len(shape.findings.faults) < 20:
+    if len(shape.findings.faults) < 5:
         hint = did_you_mean(value, shape.facts.by_lower_name.values())
     shape.findings.fault(path, f"dataset {shape.facts.name} has no instrument {value}", hint=hint)
     return BAD
@@ -74,9 +73,6 @@ def _expressions(shape: "Shape", value: Any, path: Path, rule: Rule, entry: Entr
 def _each(shape: "Shape", value: Any, path: Path, *, role: str) -> Any:
     items = shape.items(value, path, "expressions")
     if items is None:
-        return BAD
-    if len(items) > MAX_COLUMNS:
-        shape.findings.fault(path, f"at most {MAX_COLUMNS} columns")
         return BAD
     found = [shape.expression(item, (*path, n), role=role) for n, item in enumerate(items)]
     return BAD if any(item is BAD for item in found) else found
@@ -208,7 +204,7 @@ def _filter(shape: "Shape", value: Any, path: Path) -> Any:
 
 
 def _segments(shape: "Shape", value: Any, path: Path, rule: Rule, entry: Entry | None) -> Any:
-    if not isinstance(value, dict) or not value:
+    if not isinstance(value, dict) or not 0 < len(value) <= 20:
         shape.findings.fault(path, "segments are a mapping such as train: [2008-01-01, 2014-12-31]")
         return BAD
     result = {name: _segment(shape, name, span, (*path, name)) for name, span in value.items()}

@@ -21,6 +21,8 @@ TASK_KEYS = ("model", "dataset", "record", "reweighter")
 _CONF_KEYS = frozenset({"class", "module_path", "kwargs"})
 _ALPHA = ("Alpha158", "Alpha158vwap", "Alpha360", "Alpha360vwap")
 MAX_RECORDS = 20
+MAX_ITEMS = 2000
+MAX_PROCESSORS = 50
 
 
 class Shape:
@@ -218,11 +220,13 @@ class Shape:
             return None
         return _SHAPES[rule_.kind](self, value, path, rule_, entry)
 
-    def items(self, value: Any, path: Path, what: str) -> list[Any] | None:
+    def items(
+        self, value: Any, path: Path, what: str, *, most: int = MAX_ITEMS
+    ) -> list[Any] | None:
         """The list, or None with a fault told."""
-        if isinstance(value, list):
+        if isinstance(value, list) and len(value) <= most:
             return value
-        self.findings.fault(path, f"{what} are a list")
+        self.findings.fault(path, f"{what} are a list of at most {most}")
         return None
 
     # ── expressions ─────────────────────────────────────────────────────────────────────
@@ -278,7 +282,7 @@ def _slot(slot: str) -> ShapeCheck:
 
 
 def _processors(shape: Shape, value: Any, path: Path, rule_: Rule, entry: Entry | None) -> Any:
-    items = shape.items(value, path, "processors")
+    items = shape.items(value, path, "processors", most=MAX_PROCESSORS)
     if items is None:
         return BAD
     # Alpha158 and its kin pass their own fit range on to each processor that wants one.
@@ -298,7 +302,7 @@ def _inst_processors(shape: Shape, value: Any, path: Path, rule_: Rule, entry: E
             for group, items in value.items()
         }
         return BAD if any(item is BAD for item in groups.values()) else groups
-    items = shape.items(value, path, "processors")
+    items = shape.items(value, path, "processors", most=MAX_PROCESSORS)
     if items is None:
         return BAD
     found = [shape.instance("inst_processor", item, (*path, n)) for n, item in enumerate(items)]

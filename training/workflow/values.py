@@ -98,10 +98,17 @@ def _choice(findings: Findings, path: Path, value: Any, rule: Rule) -> Any:
     return _wrong(findings, path, value, f"one of {known}", did_you_mean(value, rule.choices))
 
 
+_LONGEST = {"int": 64, "float": 1000, "text": 20_000}
+
+
 def _list_of(kind: str) -> Any:
     def check(findings: Findings, path: Path, value: Any, rule: Rule) -> Any:
         if not isinstance(value, list):
             return _wrong(findings, path, value, "a list")
+        most = _LONGEST[kind]
+        if len(value) > most:
+            findings.fault(path, f"a list of at most {most} is accepted here, not {len(value)}")
+            return BAD
         one = Rule(kind, low=rule.low, high=rule.high, low_open=rule.low_open)
         items = [
             check_plain(findings, (*path, place), item, one) for place, item in enumerate(value)
