@@ -1,4 +1,4 @@
-"""What a training does in the tests of host and walls. Loaded by a test's host; never by a real one."""
+"""What a training does in the tests of host and walls. A real host never loads it."""
 
 import ctypes
 import gc
@@ -29,7 +29,7 @@ def describe(job: Job, reporter: Reporter) -> Job:
         "environment": dict(os.environ),
         "descriptors": sorted(int(name) for name in os.listdir("/proc/self/fd")),
         "gc": gc.isenabled(),
-        "random": random.random(),
+        "random": random.random(),  # noqa: S311
         "group_is_own": os.getpgrp() == os.getpid(),
         "modules": sorted(sys.modules),
         "threads": len(os.listdir("/proc/self/task")),
@@ -143,7 +143,13 @@ def ask_for_another_training(job: Job, reporter: Reporter) -> Job:
     channel = Channel(connection)
     log = os.open("other.log", os.O_WRONLY | os.O_CREAT)
     ours, theirs = socket.socketpair()
-    request = {"type": "start", "scratch_dir": "/tmp", "limits": {}, "readable": ["/"], "writable": ["/"]}
+    request = {
+        "type": "start",
+        "scratch_dir": os.getcwd(),
+        "limits": {},
+        "readable": ["/"],
+        "writable": ["/"],
+    }
     channel.send(request, [theirs.fileno(), log, os.pipe()[0]])
     subprocess.Popen(["sleep", "60"], start_new_session=True)
     return {}

@@ -118,7 +118,9 @@ def test_a_job_arrives_unchanged_and_its_result_comes_back(start):
     assert training.messages(0) == []
 
 
-def test_a_training_finds_its_scratch_folder_and_nothing_of_the_workers(start, tmp_path, monkeypatch):
+def test_a_training_finds_its_scratch_folder_and_nothing_of_the_workers(
+    start, tmp_path, monkeypatch
+):
     monkeypatch.setenv("PLATFORM_SECRET", "hunter2")
 
     found = result_of(start("describe"))
@@ -404,6 +406,7 @@ def test_a_host_that_is_not_there_is_lost(tmp_path):
         )
 
 
+@pytest.mark.qlib
 def test_a_host_without_probes_runs_none(tmp_path):
     host = EngineHost.start(runtime_dir=tmp_path / "run", cores=1, preload=False)
     try:

@@ -1,4 +1,4 @@
-"""The training process: what happens between the fork and the engine's first line, and the way back.
+"""The training process: from the fork to the engine's first line, and the way back.
 
 Nothing here returns into the host: every road ends in `os._exit`. So nothing runs at exit, and
 whatever must be on disk is flushed here first.
@@ -6,6 +6,7 @@ whatever must be on disk is flushed here first.
 
 import faulthandler
 import gc
+import io
 import logging
 import os
 import random
@@ -16,7 +17,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 from training.engine import walls
 from training.engine.protocol import Channel, Malformed, Message, arm_life_line
@@ -96,7 +97,7 @@ def explain(error: BaseException) -> tuple[str, str]:
 
 
 def _keep_only(control: int, log: int, life_lines: Sequence[int]) -> Channel:
-    """Arranges the descriptors: null, log, log, control, life lines; closes all others; arms the lines."""
+    """Arranges descriptors: null, log, log, control, life lines; closes others; arms the lines."""
     kept = [os.dup2(d, PARKING + place, False) for place, d in enumerate((control, *life_lines))]
     null = os.open("/dev/null", os.O_RDONLY)
     for source, target in ((null, 0), (log, 1), (log, 2)):
@@ -110,7 +111,7 @@ def _keep_only(control: int, log: int, life_lines: Sequence[int]) -> Channel:
 
 
 def _enter(request: Message) -> walls.Fence:
-    """Puts up the walls and makes the process its own: signals, scratch folder, random state, gc."""
+    """Puts up the walls and makes the process its own: signals, folder, random state, gc."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
     walls.die_with_parent(signal.SIGKILL)
@@ -129,7 +130,7 @@ def _enter(request: Message) -> walls.Fence:
 
 
 def _be_first_to_go() -> None:
-    """Has the kernel, when the machine runs out of memory, take the training and never the worker."""
+    """When the machine runs out of memory, the kernel takes the training, never the worker."""
     with open("/proc/self/oom_score_adj", "w") as file:
         file.write("1000")
 
@@ -144,15 +145,21 @@ def _move_into(scratch_dir: str) -> None:
 
 
 def _speak_to_log() -> None:
-    """Text streams on the log's descriptor. Handlers that libraries made in the host hold the old ones."""
+    """Text streams on the log's descriptor, also for log handlers that were made in the host."""
     old = {sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__}
-    sys.stdout = open(1, "w", buffering=1, closefd=False, encoding="utf-8")
-    sys.stderr = open(2, "w", buffering=1, closefd=False, encoding="utf-8")
+    sys.stdout = _text_stream(1)
+    sys.stderr = _text_stream(2)
     faulthandler.enable(file=2)
     for reference in list(logging._handlerList):  # type: ignore[attr-defined]
         handler = reference()
         if isinstance(handler, logging.StreamHandler) and handler.stream in old:
             handler.setStream(sys.stderr)
+
+
+def _text_stream(descriptor: int) -> TextIO:
+    raw = io.FileIO(descriptor, "w", closefd=False)
+    buffer = io.BufferedWriter(raw)
+    return io.TextIOWrapper(buffer, "utf-8", errors="backslashreplace", line_buffering=True)
 
 
 def _reseed() -> None:

@@ -32,7 +32,7 @@ PRELOAD = (
     "qlib.workflow.record_temp",
     "qlib.backtest.executor",
 )
-# Qlib's model package imports xgboost, catboost and torch where they are installed: still one thread.
+# Qlib's model package imports these and torch where they are installed: still one thread.
 OPTIONAL_PRELOAD = ("xgboost", "catboost")
 OWN_PRELOAD = ("training.engine.stages",)
 
@@ -142,7 +142,7 @@ def _run_training(channel: Channel, request: Message, probes: ModuleType | None)
 
 
 def _finder(probes: ModuleType | None) -> Any:
-    """How the training finds its function: the engine's, or, in a host made for tests, a probe by name."""
+    """How the training finds its function: the engine's or, in a host for tests, a probe."""
 
     def find_train(job: Message) -> child.Train:
         if probes is not None and "probe" in job:
@@ -156,7 +156,7 @@ def _finder(probes: ModuleType | None) -> Any:
 
 
 def _wait_for_end(channel: Channel, pid: int, pidfd: int) -> None:
-    """Until the training is dead. A leader that hangs up, or says anything at all, has it killed."""
+    """Until the training is dead. A leader that hangs up, or says anything, has it killed."""
     poller = select.poll()
     poller.register(pidfd, select.POLLIN)
     poller.register(channel, select.POLLIN)
@@ -212,7 +212,7 @@ def _reap_one() -> bool:
 
 
 def _join_own_group(pid: int) -> None:
-    """Done by the training too: whoever comes first, the group exists before the leader knows the pid."""
+    """Done by the training too, so that the group exists before the leader knows the pid."""
     try:
         os.setpgid(pid, pid)
     except (PermissionError, ProcessLookupError):
@@ -240,7 +240,9 @@ def _tasks() -> list[str]:
 
 def _children() -> list[int]:
     """Direct children, adopted ones included."""
-    return [int(pid) for pid in Path("/proc/self/task", _tasks()[0], "children").read_text().split()]
+    return [
+        int(pid) for pid in Path("/proc/self/task", _tasks()[0], "children").read_text().split()
+    ]
 
 
 def _parent_of(pid: int) -> int | None:

@@ -15,7 +15,7 @@ class NoOpenMP(SystemExit):
 
 
 def ensure_findable(runtime_dir: Path) -> None:
-    """If the loader does not find libgomp, links the copy of a wheel under its right name and starts over.
+    """If the loader finds no libgomp, links a wheel's copy under its right name and starts over.
 
     The loader matches a needed library by the name it was loaded with, and reads LD_LIBRARY_PATH
     only when a process starts: so loading the copy by its path does not help, and the link and a
@@ -31,7 +31,8 @@ def ensure_findable(runtime_dir: Path) -> None:
         raise NoOpenMP(_advice("no installed package brings a copy"))
     link(library_dir, copy)
     os.environ["LD_LIBRARY_PATH"] = str(library_dir)
-    os.execv(sys.executable, sys.orig_argv)
+    # This very command line again: nothing in it comes from a user.
+    os.execv(sys.executable, sys.orig_argv)  # noqa: S606
 
 
 def find_copy() -> Path | None:

@@ -4,7 +4,7 @@ Standard library only. A message is one JSON object with a `type`, on one line:
 
     training -> leader   hello, stage, progress, metrics, done, failed
     leader -> training   first the job (no type), then orders {"op": "finish"} or {"op": "abort"}
-    leader -> host       one request {"type": "start", ...} with three descriptors: control, log, life line
+    leader -> host       one {"type": "start", ...} with three descriptors: control, log, life line
     host -> leader       started (with a pidfd), stopped, continued, exit
 
 Channels are not ordered against each other: `hello` may be read before `started`.
@@ -33,7 +33,7 @@ class Malformed(ValueError):
 
 
 def clean(value: Any) -> Any:
-    """The value as strict JSON can hold it, at the source: later readers refuse NaN, NUL and lone surrogates.
+    """The value as strict JSON can hold it; later readers refuse NaN, NUL and lone surrogates.
 
     Non-finite floats become None, numpy scalars plain numbers, what is unknown its text.
     """
@@ -75,7 +75,7 @@ class Channel:
         self._socket.sendall(line[sent:])
 
     def receive(self) -> list[Message]:
-        """One read, and every message that is complete now; blocks if nothing is there, see `is_ready`.
+        """One read, and every message that is complete now; blocks if there is nothing to read.
 
         At the end of the stream `is_closed` becomes true. Raises Malformed.
         """
@@ -98,7 +98,7 @@ class Channel:
         return bool(poller.poll(timeout_s * 1000))
 
     def receive_one(self, timeout_s: float) -> Message | None:
-        """The first message, or None at the end of the stream or of the time. Only where one is awaited."""
+        """The first message, or None at the end of stream or time. Only where one is awaited."""
         deadline = time.monotonic() + timeout_s
         while not self.is_closed and self.is_ready(max(0.0, deadline - time.monotonic())):
             if messages := self.receive():
@@ -128,7 +128,7 @@ def arm_life_line(pipe: int, group: int) -> None:
     """Has the kernel SIGKILL the whole process group as soon as the last writer of `pipe` is gone.
 
     No thread and no interpreter lock has part in it, so it also works in stuck native code, in
-    stopped processes, and for the group's other members. Nothing may ever be written to such a pipe.
+    stopped processes, and for the group's other members. Nothing may be written to such a pipe.
     """
     fcntl.fcntl(pipe, fcntl.F_SETOWN, -group)
     fcntl.fcntl(pipe, fcntl.F_SETSIG, signal.SIGKILL)

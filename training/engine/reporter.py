@@ -11,7 +11,7 @@ POINTS_PER_MESSAGE = 1000
 
 
 class Cancelled(BaseException):
-    """The leader asked to abort. A BaseException, because Qlib and joblib catch Exception and go on."""
+    """The leader asked to abort. Qlib and joblib catch Exception and go on: not one of those."""
 
 
 class Reporter:
@@ -37,7 +37,7 @@ class Reporter:
         self._stop_if_aborted()
 
     def progress(self, done: int, total: int | None, *, unit: str, message: str = "") -> None:
-        """How far the current stage is; at most 5 a second go out, but the last (done == total) always does.
+        """How far the current stage is; at most 5 a second go out, and always done == total.
 
         Raises: Cancelled, when the leader asked to abort.
         """
@@ -51,7 +51,7 @@ class Reporter:
         self._send({"type": "progress", **report, "message": message})
 
     def metrics(self, points: Iterable[tuple[str, int, float]]) -> None:
-        """Points (name, step, value) of training curves; gathered, sent at most 5 times a second, never dropped.
+        """Points (name, step, value) of curves; sent at most 5 times a second, never dropped.
 
         A value that is not finite becomes null. The last points go out with `flush`.
         """
@@ -61,7 +61,7 @@ class Reporter:
         self._flush_if_due()
 
     def order(self) -> str | None:
-        """What the leader asked for: None, "finish" or "abort". Never blocks; "abort" outranks and stays."""
+        """The leader's wish: None, "finish" or "abort". Never blocks; "abort" stays."""
         while self._order != "abort" and self._channel.is_ready():
             for message in self._channel.receive():
                 self._order = message.get("op") or self._order
@@ -78,7 +78,7 @@ class Reporter:
             self._send({"type": "metrics", "points": batch})
 
     def done(self, result: Message) -> None:
-        """The last word of a training that came to its end; `stopped` tells whether it was finished early."""
+        """The last word of a training that came to its end; `stopped` tells an early finish."""
         self.flush()
         stopped = "finish" if self.order() == "finish" else None
         self._send({"type": "done", "stopped": stopped, "result": result})

@@ -1,4 +1,4 @@
-"""What a training process may not do: resource limits, no new privileges, Landlock. Standard library only.
+"""What a training process may not do: resource limits, no new privileges, Landlock.
 
 Landlock fences files (reads code, data and its dataset; writes its scratch folder), TCP (from
 kernel ABI 4), signals to and abstract sockets of others (ABI 6). It does not cover: unix sockets
@@ -48,7 +48,7 @@ SYSTEM_FILES = (
     *("/dev/urandom", "/dev/random", "/dev/zero"),
 )
 # /dev/shm: semaphores and shared arrays of multiprocessing and joblib live there, by name.
-WRITABLE_DEVICES = ("/dev/null", "/dev/full", "/dev/shm", "/dev/nvidia*")
+WRITABLE_DEVICES = ("/dev/null", "/dev/full", "/dev/shm", "/dev/nvidia*")  # noqa: S108
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -62,7 +62,7 @@ class Fence:
 
 
 def forbid_inspection() -> None:
-    """Closes this process's environ and memory to others of the same user; for whoever holds secrets.
+    """Closes this process's environ and memory to others of its user; for holders of secrets.
 
     Children inherit it over fork, not over exec. Root is not held back by it.
     """
@@ -85,7 +85,7 @@ def die_with_parent(signal_number: int) -> None:
 
 
 def limit_resources(limits: Mapping[str, int]) -> None:
-    """Sets limits by their name without RLIMIT_, e.g. {"FSIZE": bytes, "CPU": seconds}; never above the hard one.
+    """Sets limits by name without RLIMIT_, e.g. {"CPU": seconds}; never above the hard one.
 
     CPU keeps a gap between soft and hard: at the soft limit comes SIGXCPU, which tells its reason,
     at the hard one a bare SIGKILL.
@@ -100,7 +100,7 @@ def limit_resources(limits: Mapping[str, int]) -> None:
 
 
 def code_paths() -> list[str]:
-    """The interpreter, its libraries and this package: what must stay readable to run engine code."""
+    """Interpreter, libraries and this package: what must stay readable to run engine code."""
     package = str(Path(__file__).resolve().parents[1])
     stdlib = (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"))
     shared = sysconfig.get_config_var("LIBDIR")
@@ -165,7 +165,7 @@ def _landlock_abi() -> int:
 
 
 def _create_ruleset(abi: int, rights: int) -> int:
-    """The ruleset's descriptor. Its attribute grew with the ABI: files, then network, then scopes."""
+    """The ruleset's descriptor. The attribute grew with the ABI: files, network, then scopes."""
     fields = [rights]
     fields += [TCP_BIND_AND_CONNECT] if abi >= 4 else []
     fields += [SCOPE_ABSTRACT_SOCKETS_AND_SIGNALS] if abi >= 6 else []
