@@ -1,12 +1,15 @@
 """The second check, in the training process: a config from a queue that anyone may have fed."""
 
+import importlib
 import json
 from copy import deepcopy
 
 import pytest
 
 from tests.core.workflow_cases import changed, checked, workflow
+from training import catalogue
 from training.engine.recipe import RefusedConfig, task_for_qlib
+from training.workflow import canonical
 
 
 @pytest.fixture
@@ -144,3 +147,25 @@ def test_catboosts_explicit_seed_gives_the_same_trees(noise, tmp_path, monkeypat
     )
 
     assert (plain == explicit).all()
+
+
+@pytest.mark.qlib
+@pytest.mark.filterwarnings("ignore")
+def test_every_offered_model_can_be_constructed_from_what_the_check_gives(tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    pytest.importorskip("qlib")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    failed = {}
+    for entry in catalogue.load().slots["model"]:
+        kwargs = {name: {} for name, p in entry.parameters.items() if p.required}
+        model = {"class": entry.name, "module_path": entry.module, "kwargs": kwargs}
+        task = {"model": model, "dataset": workflow()["task"]["dataset"], "record": []}
+        canonical.complete(task, catalogue=catalogue.load(), threads=2)
+        made = task_for_qlib({"task": task})["model"]
+        try:
+            getattr(importlib.import_module(made["module_path"]), made["class"])(**made["kwargs"])
+        except Exception as error:
+            failed[entry.module] = repr(error)
+
+    assert failed == {}
