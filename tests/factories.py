@@ -1,7 +1,7 @@
 """Rows for tests. A task reaches its status through the lifecycle, so none is impossible."""
 
 from collections.abc import Mapping
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 from django.contrib.auth.models import User
@@ -17,33 +17,30 @@ METRICS = {"ic": 0.031, "icir": 0.4, "rank_ic": 0.029, "information_ratio": 1.1}
 
 
 def make_dataset(name: str = "demo", *, version: str = "v1") -> Dataset:
-    """A small synthetic market: three instruments, ten years."""
-    instruments = ["AAA", "BBB", "CCC"]
-    first_day, last_day = date(2010, 1, 4), date(2019, 12, 31)
+    """A small synthetic market: three instruments, every weekday of ten years."""
+    span = [date(2010, 1, 4) + timedelta(days=number) for number in range(3_649)]
+    days = [day.isoformat() for day in span if day.weekday() < 5]
+    codes = ["AAA", "BBB", "CCC"]
+    manifest = {
+        "name": name,
+        "region": "us",
+        "days": days,
+        "fields": ["open", "high", "low", "close", "volume", "vwap", "change", "factor"],
+        "instruments": {code: [days[0], days[-1]] for code in codes},
+        "markets": {"all": codes},
+        "benchmarks": ["BENCH"],
+    }
     return Dataset.objects.create(
         name=name,
         region="us",
         version=version,
         fingerprint="f" * 64,
-        rows=3 * 2_500,
-        first_day=first_day,
-        last_day=last_day,
-        instrument_count=len(instruments),
+        rows=len(codes) * len(days),
+        first_day=days[0],
+        last_day=days[-1],
+        instrument_count=len(codes),
         synthetic=True,
-        manifest={
-            "name": name,
-            "version": version,
-            "region": "us",
-            "fingerprint": "f" * 64,
-            "freq": "day",
-            "first_day": first_day.isoformat(),
-            "last_day": last_day.isoformat(),
-            "instruments": instruments,
-            "markets": {"all": len(instruments)},
-            "benchmarks": ["BENCH"],
-            "fields": ["open", "high", "low", "close", "volume", "vwap", "change", "factor"],
-            "synthetic": True,
-        },
+        manifest=manifest,
     )
 
 

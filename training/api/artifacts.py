@@ -14,6 +14,7 @@ from training.errors import NotFound
 from training.models import TrainingTask
 
 from . import queries, serializers
+from .authentication import caller
 from .negotiation import AnyAccept
 from .ranges import download
 from .schema import failures
@@ -29,7 +30,7 @@ class TaskArtifacts(APIView):
     def get(self, request: Request, task_id: str) -> Response:
         """All files, with size and hash; none until the task is completed."""
         queries.read(request, queries.NoQuery)
-        task = services.visible(task_id, user=request.user)
+        task = services.visible(task_id, user=caller(request))
         return Response({"results": _manifest(task), "next": None})
 
 
@@ -55,7 +56,7 @@ class TaskArtifact(APIView):
     )
     def get(self, request: Request, task_id: str, path: str) -> HttpResponseBase:
         """The file, or one range of its bytes."""
-        task = services.visible(task_id, user=request.user)
+        task = services.visible(task_id, user=caller(request))
         entry = next((one for one in _manifest(task) if one["path"] == path), None)
         if entry is None:
             raise NotFound(f"{task_id} has no artifact of this name")

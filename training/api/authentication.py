@@ -2,7 +2,7 @@
 
 from django.contrib.auth.models import AbstractBaseUser
 from rest_framework.authentication import BaseAuthentication, get_authorization_header
-from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.exceptions import AuthenticationFailed, NotAuthenticated
 from rest_framework.request import Request
 
 from training import tokens
@@ -23,3 +23,10 @@ class BearerAuthentication(BaseAuthentication):
 
     def authenticate_header(self, request: Request) -> str:
         return "Bearer"
+
+
+def caller(request: Request) -> AbstractBaseUser:
+    """Who is signed in. Raises: NotAuthenticated."""
+    if isinstance(request.user, AbstractBaseUser):
+        return request.user
+    raise NotAuthenticated

@@ -22,7 +22,7 @@ class SameMachineOrSignedIn(BasePermission):
     """Callers from this machine's loopback, and everyone who is signed in."""
 
     def has_permission(self, request: Request, view: APIView) -> bool:
-        return _is_local(request) or bool(request.user and request.user.is_authenticated)
+        return _is_local(request) or bool(request.user.is_authenticated)
 
 
 def _is_local(request: Request) -> bool:

@@ -16,6 +16,7 @@ from training.models import TrainingTask
 from training.states import Status
 
 from . import queries
+from .authentication import caller
 from .negotiation import AnyAccept
 from .schema import failures
 
@@ -60,7 +61,7 @@ class TaskLog(APIView):
     def get(self, request: Request, task_id: str) -> HttpResponse:
         """The log from a byte on, at most 1 MiB of it; works while the training runs."""
         asked = queries.read(request, queries.LogQuery)
-        task = services.visible(task_id, user=request.user)
+        task = services.visible(task_id, user=caller(request))
         attempt = attempt_of(task, asked.get("attempt"))
         over = is_over(task, attempt)
         part = _part(task, attempt, offset=asked["offset"])

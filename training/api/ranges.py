@@ -7,6 +7,7 @@ WhiteNoise's ranges refuse a single byte and know no If-Range.
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import quote
 
 from asgiref.sync import sync_to_async
@@ -67,9 +68,13 @@ def _answer(
 
 
 async def _blocks(path: Path, part: range) -> AsyncIterator[bytes]:
-    with await sync_to_async(path.open)("rb") as file:
+    with await sync_to_async(_opened)(path) as file:
         file.seek(part.start)
         left = len(part)
         while left and (block := await sync_to_async(file.read)(min(left, BLOCK_BYTES))):
             left -= len(block)
             yield block
+
+
+def _opened(path: Path) -> BinaryIO:
+    return path.open("rb")

@@ -88,7 +88,7 @@ class SubmissionShape(serializers.Serializer[Any]):
     """A task was made, or is the one that this Idempotency-Key has made before."""
 
     task_id = serializers.CharField()
-    status = serializers.ChoiceField(choices=["success"])
+    status = serializers.CharField(help_text="always `success`; the task's own is in `task`")
     message = serializers.CharField()
     task = TaskShape()
     warnings = FaultShape(many=True)

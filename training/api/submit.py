@@ -16,6 +16,7 @@ from training.events import task_to_wire
 from training.models import TrainingTask
 
 from . import bodies, serializers
+from .authentication import caller
 from .schema import failures
 
 _KEY = re.compile(r"[\x21-\x7e]{1,128}")
@@ -86,7 +87,7 @@ class Train(APIView):
         submission = services.submit(
             bodies.read(request, limit=bodies.MAX_BYTES[kind]),
             content_type=kind,
-            owner=request.user,
+            owner=caller(request),
             idempotency_key=_key(request),
         )
         if not submission.created:

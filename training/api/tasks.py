@@ -13,6 +13,7 @@ from training.events import task_to_wire
 from training.models import TrainingTask
 
 from . import queries, serializers
+from .authentication import caller
 from .bodies import Unread
 from .pagination import instant, next_url, page
 from .schema import failures
@@ -77,12 +78,12 @@ class TaskDetail(APIView):
     @extend_schema(operation_id="get_task", responses={200: serializers.TaskShape, **failures(404)})
     def get(self, request: Request, task_id: str) -> Response:
         """The task as it is now."""
-        return Response(task_to_wire(services.visible(task_id, user=request.user)))
+        return Response(task_to_wire(services.visible(task_id, user=caller(request))))
 
     @extend_schema(operation_id="delete_task", responses={204: None, **failures(403, 404, 409)})
     def delete(self, request: Request, task_id: str) -> Response:
         """Remove a final task with its artifacts; its listeners are told."""
-        services.delete(task_id, user=request.user)
+        services.delete(task_id, user=caller(request))
         return Response(status=204)
 
 
@@ -98,7 +99,7 @@ class TaskCancel(APIView):
     )
     def post(self, request: Request, task_id: str) -> Response:
         """Cancel: at once if pending, within seconds if running. Asked again: the same."""
-        task = services.cancel(task_id, user=request.user)
+        task = services.cancel(task_id, user=caller(request))
         return Response(task_to_wire(task), status=202)
 
 
@@ -114,7 +115,7 @@ class TaskFinish(APIView):
     )
     def post(self, request: Request, task_id: str) -> Response:
         """End the fit now, keep the best so far, go on with predictions and records."""
-        task = services.finish(task_id, user=request.user)
+        task = services.finish(task_id, user=caller(request))
         return Response(task_to_wire(task), status=202)
 
 
@@ -130,5 +131,5 @@ class TaskRetry(APIView):
     )
     def post(self, request: Request, task_id: str) -> Response:
         """Make a new task with the same config; `retry_of` names this one."""
-        task = services.retry(task_id, user=request.user)
+        task = services.retry(task_id, user=caller(request))
         return submitted(task, message=f"retries {task_id}", status=201)

@@ -1,0 +1,275 @@
+"""The Django admin: tasks to watch and act on, everything else to read; users and their tokens.
+
+Nothing is written here: actions go through `services`, which ask who may.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from django.apps import apps
+from django.contrib import admin, messages
+from django.contrib.auth.admin import UserAdmin
+from django.contrib.auth.models import User
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.template.loader import render_to_string
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from . import services, tokens
+from .errors import TrainingError
+from .models import Dataset, TaskEvent, TrainingTask, Worker
+
+EVENTS_SHOWN = 50
+
+AuthToken: type[Model] = apps.get_model("knox", "AuthToken")
+
+
+class ReadOnly:
+    """Every member of the staff may look; nobody adds, changes or deletes by a form."""
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return _is_staff(request)
+
+    def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return _is_staff(request)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+
+def _is_staff(request: HttpRequest) -> bool:
+    return request.user.is_active and request.user.is_staff
+
+
+@admin.register(TrainingTask)
+class TaskAdmin(ReadOnly, admin.ModelAdmin[TrainingTask]):
+    """Tasks, alive: the page's script listens to the tasks' socket, or else looks by itself."""
+
+    list_display = (
+        "short_id",
+        "name",
+        "owner",
+        "status_now",
+        "bar",
+        "stage_now",
+        "model",
+        "dataset",
+        "queue",
+        "ic",
+        "created_at",
+        "pinned",
+    )
+    list_display_links = ("short_id",)
+    list_filter = (
+        "status",
+        "queue",
+        "pinned",
+        "dataset",
+        "model",
+        ("owner", admin.RelatedOnlyFieldListFilter),
+        "created_at",
+    )
+    list_select_related = ("owner",)
+    list_per_page = 50
+    show_full_result_count = False
+    search_fields = ("id__startswith", "name__icontains")
+    search_help_text = "the start of an id, or a part of a name"
+    date_hierarchy = "created_at"
+    ordering = ("-created_at", "-id")
+    actions = ("cancel", "retry", "pin", "unpin", "delete")
+    exclude = ("lease_until",)
+    readonly_fields = ("log", "latest_events")
+
+    class Media:
+        css = {"all": ("training/admin.css",)}
+        js = ("training/admin.js",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[TrainingTask]:
+        rows = super().get_queryset(request)
+        if request.resolver_match and request.resolver_match.url_name.endswith("_changelist"):
+            return rows.defer("config", "posted", "result", "warnings")
+        return rows
+
+    @admin.display(description="task", ordering="id")
+    def short_id(self, task: TrainingTask) -> str:
+        return task.id[:13]
+
+    @admin.display(description="status", ordering="status")
+    def status_now(self, task: TrainingTask) -> SafeString:
+        return format_html('<span data-show="status">{}</span>', task.status)
+
+    @admin.display(description="stage", ordering="stage")
+    def stage_now(self, task: TrainingTask) -> SafeString:
+        return format_html('<span data-show="stage">{}</span>', task.stage)
+
+    @admin.display(description="progress", ordering="progress")
+    def bar(self, task: TrainingTask) -> SafeString:
+        percent = f"{task.progress:.1f}"
+        return format_html(
+            '<progress data-task="{}" max="100" value="{}"></progress>'
+            ' <span data-show="percent">{} %</span>',
+            task.id,
+            percent,
+            percent,
+        )
+
+    @admin.display(description="log")
+    def log(self, task: TrainingTask) -> SafeString:
+        return format_html('<a href="{}">as text</a>', reverse("task-log", args=[task.id]))
+
+    @admin.display(description="latest events")
+    def latest_events(self, task: TrainingTask) -> SafeString:
+        events = task.events.order_by("-seq")[:EVENTS_SHOWN]
+        return render_to_string("training/admin/events.html", {"events": events})
+
+    @admin.action(description="Cancel")
+    def cancel(self, request: HttpRequest, tasks: QuerySet[TrainingTask]) -> None:
+        self._each(request, tasks, "cancelled or asked to stop", services.cancel)
+
+    @admin.action(description="Retry")
+    def retry(self, request: HttpRequest, tasks: QuerySet[TrainingTask]) -> None:
+        self._each(request, tasks, "submitted again", services.retry)
+
+    @admin.action(description="Pin: keep from cleaning and deletion")
+    def pin(self, request: HttpRequest, tasks: QuerySet[TrainingTask]) -> None:
+        self._each(request, tasks, "pinned", services.pin)
+
+    @admin.action(description="Unpin")
+    def unpin(self, request: HttpRequest, tasks: QuerySet[TrainingTask]) -> None:
+        def let_go(task_id: str, *, user: User) -> None:
+            services.pin(task_id, user=user, pinned=False)
+
+        self._each(request, tasks, "unpinned", let_go)
+
+    @admin.action(description="Delete, with all artifacts")
+    def delete(self, request: HttpRequest, tasks: QuerySet[TrainingTask]) -> HttpResponse | None:
+        """Asks first: artifacts do not come back."""
+        if request.POST.get("confirmed") == "yes":
+            self._each(request, tasks, "deleted", services.delete)
+            return None
+        context = {**self.admin_site.each_context(request), "tasks": tasks, "opts": self.opts}
+        return TemplateResponse(request, "training/admin/confirm_delete.html", context)
+
+    def _each(
+        self,
+        request: HttpRequest,
+        tasks: Iterable[TrainingTask],
+        done: str,
+        act: Callable[..., Any],
+    ) -> None:
+        """Do it to each task; tell how many went, and of each refused one why."""
+        count = 0
+        for task in tasks:
+            try:
+                act(task.id, user=request.user)
+            except TrainingError as error:
+                self.message_user(request, f"{task}: {error.message}", messages.ERROR)
+            else:
+                count += 1
+        if count:
+            self.message_user(request, f"{count} {done}", messages.SUCCESS)
+
+
+@admin.register(TaskEvent)
+class EventAdmin(ReadOnly, admin.ModelAdmin[TaskEvent]):
+    """All events, newest first."""
+
+    list_display = ("task_id", "seq", "kind", "status", "stage", "progress", "message", "at")
+    list_filter = ("kind",)
+    show_full_result_count = False
+    search_fields = ("task__id__startswith",)
+    search_help_text = "the start of a task's id"
+    ordering = ("-id",)
+    actions = None
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[TaskEvent]:
+        return super().get_queryset(request).defer("data")
+
+
+@admin.register(Dataset)
+class DatasetAdmin(ReadOnly, admin.ModelAdmin[Dataset]):
+    """Datasets. They are imported and changed by commands."""
+
+    list_display = (
+        "name",
+        "region",
+        "version",
+        "first_day",
+        "last_day",
+        "instrument_count",
+        "rows",
+        "synthetic",
+        "updated_at",
+    )
+    exclude = ("manifest",)
+    actions = None
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Dataset]:
+        return super().get_queryset(request).defer("manifest")
+
+
+@admin.register(Worker)
+class WorkerAdmin(ReadOnly, admin.ModelAdmin[Worker]):
+    """Workers, as they last told of themselves."""
+
+    list_display = ("name", "host", "queue", "cores", "extras", "draining", "seen_at")
+    list_filter = ("queue", "draining")
+    actions = None
+
+
+# ── Users and their tokens ──────────────────────────────────────────────────────────────
+
+admin.site.unregister(User)
+admin.site.unregister(AuthToken)
+
+
+@admin.register(User)
+class PlatformUserAdmin(UserAdmin):
+    """Users, and the making of their API tokens."""
+
+    actions = ("create_token",)
+
+    @admin.action(description="Create an API token, shown once", permissions=["change"])
+    def create_token(self, request: HttpRequest, users: QuerySet[User]) -> HttpResponse | None:
+        """A page with the tokens; they are in no message, cookie or log.
+
+        A token is its user: only a superuser makes one for somebody else.
+        """
+        chosen = list(users.filter(is_active=True))
+        if not request.user.is_superuser and any(user != request.user for user in chosen):
+            self.message_user(request, "You can make a token for yourself only", messages.ERROR)
+            return None
+        made = [(user, tokens.create(user)) for user in chosen]
+        context = {**self.admin_site.each_context(request), "made": made, "opts": self.opts}
+        return TemplateResponse(
+            request,
+            "training/admin/tokens.html",
+            context,
+            headers={"Cache-Control": "no-store"},
+        )
+
+
+@admin.register(AuthToken)
+class TokenAdmin(admin.ModelAdmin[Any]):
+    """Tokens, by their first characters: to be revoked, never to be read or made here."""
+
+    list_display = ("token_key", "user", "created", "expiry")
+    list_select_related = ("user",)
+    search_fields = ("user__username", "token_key")
+    fields = ("token_key", "user", "created", "expiry")
+    readonly_fields = fields
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
