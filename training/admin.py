@@ -24,7 +24,7 @@ from .models import Dataset, TaskEvent, TrainingTask, Worker
 
 EVENTS_SHOWN = 50
 
-AuthToken: type[Model] = apps.get_model("knox", "AuthToken")
+AuthToken = apps.get_model("knox", "AuthToken")
 
 
 class ReadOnly:
@@ -51,7 +51,7 @@ def _is_staff(request: HttpRequest) -> bool:
 
 
 @admin.register(TrainingTask)
-class TaskAdmin(ReadOnly, admin.ModelAdmin[TrainingTask]):
+class TaskAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     """Tasks, alive: the page's script listens to the tasks' socket, or else looks by itself."""
 
     list_display = (
@@ -180,7 +180,7 @@ class TaskAdmin(ReadOnly, admin.ModelAdmin[TrainingTask]):
 
 
 @admin.register(TaskEvent)
-class EventAdmin(ReadOnly, admin.ModelAdmin[TaskEvent]):
+class EventAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     """All events, newest first."""
 
     list_display = ("task_id", "seq", "kind", "status", "stage", "progress", "message", "at")
@@ -196,7 +196,7 @@ class EventAdmin(ReadOnly, admin.ModelAdmin[TaskEvent]):
 
 
 @admin.register(Dataset)
-class DatasetAdmin(ReadOnly, admin.ModelAdmin[Dataset]):
+class DatasetAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     """Datasets. They are imported and changed by commands."""
 
     list_display = (
@@ -218,7 +218,7 @@ class DatasetAdmin(ReadOnly, admin.ModelAdmin[Dataset]):
 
 
 @admin.register(Worker)
-class WorkerAdmin(ReadOnly, admin.ModelAdmin[Worker]):
+class WorkerAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     """Workers, as they last told of themselves."""
 
     list_display = ("name", "host", "queue", "cores", "extras", "draining", "seen_at")
@@ -259,7 +259,7 @@ class PlatformUserAdmin(UserAdmin):
 
 
 @admin.register(AuthToken)
-class TokenAdmin(admin.ModelAdmin[Any]):
+class TokenAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     """Tokens, by their first characters: to be revoked, never to be read or made here."""
 
     list_display = ("token_key", "user", "created", "expiry")
