@@ -20,7 +20,7 @@ from tests.core.workflow_cases import (
     workflow,
 )
 from training.errors import InvalidConfig, TooLarge
-from training.workflow import Defaults, check, parse
+from training.workflow import Defaults, check, estimate, parse
 from training.workflow.yaml12 import BadYaml, compose
 
 YAML, JSON = "application/yaml", "application/json"
@@ -602,3 +602,20 @@ def test_the_posted_text_is_kept_as_it_came(tmp_path: Path):
     result = check(parse(text.encode(), content_type=YAML), market=market, defaults=DEFAULTS)
 
     assert result.posted == text
+
+
+def test_the_estimate_counts_days_times_instruments_of_what_the_handler_loads():
+    result = estimate(checked(workflow()), CN)
+
+    days = CN.days_between("2008-01-01", "2020-08-01")
+    assert result.rows == 300 * days
+    assert result.columns == 158
+    assert result.memory_bytes == 300 * 1024 * 1024 + 5_500 * result.rows
+
+
+def test_the_estimate_of_named_instruments_counts_these_only():
+    codes = ["SH600000", "sh600001"]
+
+    result = estimate(checked(changed(f"{HANDLER}.instruments", codes)), CN)
+
+    assert result.rows == 2 * CN.days_between("2008-01-01", "2020-08-01")

@@ -9,6 +9,17 @@ explicit what was left to defaults. Neither Django nor Qlib is imported here.
 
 from training.workflow.check import check
 from training.workflow.document import Document, from_data, parse
+from training.workflow.estimate import Estimate, estimate
 from training.workflow.facts import Defaults, MarketFacts, Workflow
 
-__all__ = ["Defaults", "Document", "MarketFacts", "Workflow", "check", "from_data", "parse"]
+__all__ = [
+    "Defaults",
+    "Document",
+    "Estimate",
+    "MarketFacts",
+    "Workflow",
+    "check",
+    "estimate",
+    "from_data",
+    "parse",
+]
