@@ -181,10 +181,14 @@ def test_an_order_to_a_training_that_is_gone_raises_nothing(start):
 
 
 def test_last_words_come_before_the_end_even_if_the_training_is_killed_right_after(start):
-    messages = follow(start("talk_and_die", count=1000))
+    training = start("talk_and_die", count=2000)
+    # The end is there to read before anything else was read, and the words need several reads.
+    assert_within(DEADLINE_S, training._host.is_ready, "the host has reported the end")
+
+    messages = follow(training)
 
     points = [point for m in messages if m["type"] == "metrics" for point in m["points"]]
-    assert len(points) == 1000
+    assert len(points) == 2000
     assert [message["type"] for message in messages][-1] == "exit"
     assert messages[-1]["signal"] == signal.SIGKILL
 
@@ -483,6 +487,26 @@ def test_a_training_cannot_have_the_host_start_another(host, start, tmp_path):
 
     assert again
     assert (tmp_path / "scratch" / "other.log").read_text() == ""
+
+
+def test_only_the_worker_and_its_own_forks_are_served(host, tmp_path):
+    refused = 3
+    fork = os.fork()
+    if fork == 0:
+        grandchild = os.fork()
+        if grandchild == 0:
+            # Hard exits: this copy of the test run must never reach the end of the test.
+            try:
+                start_training(host, tmp_path, "echo")
+            except HostLost:
+                os._exit(refused)
+            os._exit(0)
+        _, status = os.waitpid(grandchild, 0)
+        os._exit(os.waitstatus_to_exitcode(status))
+
+    _, status = os.waitpid(fork, 0)
+
+    assert os.waitstatus_to_exitcode(status) == refused
 
 
 @pytest.mark.qlib

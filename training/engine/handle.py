@@ -290,7 +290,7 @@ class Training:
         """Anonymous memory of the whole group now; also raises `peak_memory_bytes`.
 
         Counts the pages shared with the host as the training's own (about 0.3 GB with torch).
-        A look costs under a millisecond.
+        A look costs about a millisecond.
         """
         used = sum(_anonymous_bytes(pid) for pid in _group_members(self.pid))
         self.peak_memory_bytes = max(self.peak_memory_bytes, used)
