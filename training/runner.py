@@ -63,7 +63,7 @@ class Outcome(Protocol):
 class Engine:
     """How to start and to judge a training; limits are the leader's to keep."""
 
-    start: Callable[[TrainingTask, Path], Training]
+    start: Callable[[Path], Training]
     judge: Callable[..., Outcome]
     memory_bytes: int
 
@@ -126,7 +126,7 @@ def _lead(attempt: Attempt) -> None:
     task = attempt.task
     _say(attempt, f"attempt {task.attempt} of {task.id} starts on {task.worker}")
     try:
-        training = attempt.engine.start(task, attempt.scratch)
+        training = attempt.engine.start(attempt.scratch)
     except HostLost as error:
         _say(attempt, f"the engine host did not start the training: {error}")
         return _record(attempt, "host_lost", "host_lost", str(error))
@@ -140,10 +140,8 @@ def _lead(attempt: Attempt) -> None:
     outcome = attempt.engine.judge(
         final=attempt.final,
         ended=training.ended,
-        why_killed=attempt.why_killed,
+        killed_because=attempt.why_killed,
         peak_memory_bytes=training.peak_memory_bytes,
-        memory_limit_bytes=attempt.engine.memory_bytes,
-        wall_limit_s=task.timeout_s,
     )
     _say(attempt, _epitaph(training, outcome))
     _record(attempt, outcome.kind, outcome.code, outcome.error)

@@ -3,6 +3,7 @@
 import logging
 import threading
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def run_next(queue: str) -> None:
     try:
         runner.lead(
             task,
-            engine=_engine(post),
+            engine=_engine(task, at=post),
             scratch=settings.SCRATCH_DIR / f"{task.id}-{task.attempt}",
             stop_asked=_stop.is_set,
         )
@@ -60,17 +61,19 @@ def run_next(queue: str) -> None:
         connection.close()
 
 
-def _engine(at: Post) -> runner.Engine:
+def _engine(task: TrainingTask, *, at: Post) -> runner.Engine:
+    limits = handle.Limits(memory_bytes=at.memory_bytes, wall_s=task.timeout_s)
     return runner.Engine(
-        start=lambda task, scratch: _start(task, scratch, at=at),
-        judge=handle.classify,
+        start=lambda scratch: _start(task, scratch, at=at, limits=limits),
+        judge=partial(handle.classify, limits=limits),
         memory_bytes=at.memory_bytes,
     )
 
 
-def _start(task: TrainingTask, scratch: Path, *, at: Post) -> runner.Training:
+def _start(
+    task: TrainingTask, scratch: Path, *, at: Post, limits: handle.Limits
+) -> runner.Training:
     """Ask the host for a training. Raises: runner.HostLost, OSError, ValueError."""
-    limits = handle.Limits(memory_bytes=at.memory_bytes, wall_s=task.timeout_s)
     try:
         return handle.Training.start(
             socket_path=at.host.socket_path,

@@ -60,7 +60,7 @@ class TrainingWorker(RqWorker):  # type: ignore[misc]
         """Start the engine host, then listen until told to stop."""
         take_slot(self.slot)
         # Other processes of this user must not read secrets out of our memory.
-        walls.forbid_dump()
+        walls.forbid_inspection()
         threads = settings.TRAINING_THREADS
         self._host = EngineHost.start(runtime_dir=settings.RUNTIME_DIR, cores=threads)
         jobs.post = jobs.Post(
