@@ -11,13 +11,24 @@ import signal
 import sys
 
 PR_SET_PDEATHSIG = 1
+PARENT = "LIFELINE_PARENT"
+"""The process id of whoever on a lifeline starts the command; the exec keeps it."""
 
 
 def main(command: list[str]) -> None:
     """Become the command, keeping the process id. The wish survives the exec."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        if _parent_is_gone():
+            return
+    os.environ[PARENT] = str(os.getpid())
     os.execvp(command[0], command)  # noqa: S606
+
+
+def _parent_is_gone() -> bool:
+    """Whether it died before the kernel was asked: then no signal will ever come."""
+    parent = os.environ.get(PARENT)
+    return bool(parent) and not os.path.exists(f"/proc/{parent}")
 
 
 if __name__ == "__main__":

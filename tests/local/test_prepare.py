@@ -99,9 +99,12 @@ def test_a_second_start_on_the_same_state_is_told_of_the_first(tmp_path):
     place = place_in(tmp_path)
     prepare.make_folders(place)
 
-    with prepare.hold(place), pytest.raises(CannotStart, match=rf"process {os.getpid()} at http"):
-        with prepare.hold(place):
-            pass
+    with (
+        prepare.hold(place),
+        pytest.raises(CannotStart, match=rf"process {os.getpid()} at http"),
+        prepare.hold(place),
+    ):
+        pass
 
     with prepare.hold(place):
         pass

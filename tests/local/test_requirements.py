@@ -1,4 +1,4 @@
-"""The locks: complete, hashed, from nowhere in particular, and each set without what it must not have."""
+"""The locks: hashed, of no index in particular, and each set without what it must not have."""
 
 import re
 from pathlib import Path
