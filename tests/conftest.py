@@ -80,7 +80,7 @@ def make_task(owner: User) -> MakeTask:
 
 
 @pytest.fixture
-def client_of() -> Callable[[User | None], APIClient]:
+def client_of(db: None) -> Callable[[User | None], APIClient]:
     """A client that signs in by a bearer token of the user's own; None: nobody."""
 
     def make(user: User | None) -> APIClient:

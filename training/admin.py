@@ -95,7 +95,7 @@ class TaskAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[TrainingTask]:
         rows = super().get_queryset(request)
-        if request.resolver_match and request.resolver_match.url_name.endswith("_changelist"):
+        if str(getattr(request.resolver_match, "url_name", "")).endswith("_changelist"):
             return rows.defer("config", "posted", "result", "warnings")
         return rows
 
@@ -233,7 +233,7 @@ admin.site.unregister(AuthToken)
 
 
 @admin.register(User)
-class PlatformUserAdmin(UserAdmin):
+class PlatformUserAdmin(UserAdmin):  # type: ignore[type-arg]
     """Users, and the making of their API tokens."""
 
     actions = ("create_token",)

@@ -3,9 +3,8 @@
 from pathlib import Path
 
 import drf_spectacular_sidecar
-from django.http import Http404, HttpRequest, HttpResponseBase
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import reverse
-from django.views.static import serve
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import OpenApiExample, OpenApiResponse
@@ -17,10 +16,10 @@ from .errors import body
 from .serializers import ErrorShape
 
 _ASSETS = {
-    "swagger-ui.css",
-    "swagger-ui-bundle.js",
-    "swagger-ui-standalone-preset.js",
-    "favicon-32x32.png",
+    "swagger-ui.css": "text/css",
+    "swagger-ui-bundle.js": "text/javascript",
+    "swagger-ui-standalone-preset.js": "text/javascript",
+    "favicon-32x32.png": "image/png",
 }
 _ASSETS_DIR = (
     Path(drf_spectacular_sidecar.__file__).parent / "static/drf_spectacular_sidecar/swagger-ui-dist"
@@ -82,8 +81,12 @@ class Docs(SpectacularSwaggerSplitView):
         return reverse("docs-asset", args=["favicon-32x32.png"])
 
 
-def docs_asset(request: HttpRequest, name: str) -> HttpResponseBase:
+def docs_asset(request: HttpRequest, name: str) -> HttpResponse:
     """A file of the page: style, script or icon, the same for everybody."""
     if name not in _ASSETS:
-        raise Http404
-    return serve(request, name, document_root=str(_ASSETS_DIR))
+        return JsonResponse(body("not_found", "There is no such file"), status=404)
+    return HttpResponse(
+        (_ASSETS_DIR / name).read_bytes(),
+        content_type=_ASSETS[name],
+        headers={"Cache-Control": "public, max-age=86400"},
+    )

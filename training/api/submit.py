@@ -23,7 +23,7 @@ _KEY = re.compile(r"[\x21-\x7e]{1,128}")
 _LOCATION = OpenApiParameter(
     "Location", str, OpenApiParameter.HEADER, response=[201, 200], description="the task"
 )
-_WORKFLOW: dict[str, Any] = {
+EXAMPLE: dict[str, Any] = {
     "qlib_init": {"provider_uri": "demo", "region": "us"},
     "task": {
         "model": {
@@ -72,7 +72,7 @@ class Train(APIView):
             ),
             _LOCATION,
         ],
-        examples=[OpenApiExample("A workflow", value=_WORKFLOW, request_only=True)],
+        examples=[OpenApiExample("A workflow", value=EXAMPLE, request_only=True)],
         responses={
             201: OpenApiResponse(serializers.SubmissionShape, description="The task was made"),
             200: OpenApiResponse(
