@@ -1,0 +1,272 @@
+"""One per web process: who watches what, and how news reaches them.
+
+A message from Redis is forwarded at once if it is the next of its task. Otherwise, and for every
+watched task each `settings.LISTENER_LOOK_S`, the database is asked what is missing: one question
+for all tasks, then one page per task that lags, for any number of sockets. So a message that is
+lost, doubled or overtaken costs time, never an event, and Redis may be away.
+"""
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Coroutine
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary
+
+from channels.layers import get_channel_layer
+from django.conf import settings
+from django.db import Error as DatabaseError
+
+from training.states import EventKind
+
+from . import closing, reads
+from .authentication import Credential
+from .listing import Listing
+from .publish import LAYER_ERRORS, LIST_GROUP, NOT_SENT, task_group
+from .reads import Admission, Line
+from .watch import Watch
+
+log = logging.getLogger(__name__)
+
+SOCKETS_PER_USER = 200
+"""Open sockets of one user and web process; one more is refused with 4429."""
+
+RECHECK_S = 20.0
+"""How often it is looked whether a socket's user may still see what it watches."""
+
+SUBSCRIBE_WAIT_S = 1.0
+"""A new watch waits so long for Redis, then goes by its own looks until Redis is there."""
+
+
+class Member(Protocol):
+    """An open socket, as the hub knows it. `task_id` is empty for a list."""
+
+    credential: Credential
+    user_id: int
+    task_id: str
+    wake: asyncio.Event
+
+    def admit(self, admission: Admission) -> None:
+        """Take note of who the user is now."""
+
+    def stop(self, code: int) -> None:
+        """Close the socket soon."""
+
+
+class Hub:
+    """The sockets of one event loop and what they watch."""
+
+    def __init__(self) -> None:
+        self.listing = Listing()
+        self._watches: dict[str, Watch] = {}
+        self._members: set[Member] = set()
+        self._sockets: Counter[int] = Counter()
+        self._channel: str | None = None
+        self._subscribed: set[str] = set()
+        self._align_lock = asyncio.Lock()
+        self._jobs: set[asyncio.Task[None]] = set()
+        self._standing: list[asyncio.Task[None]] = []
+        self._lagging: set[str] = set()
+
+    # ── Sockets come and go ─────────────────────────────────────────────────────────────
+
+    def enter(self, member: Member) -> bool:
+        """Count the socket in; False if its user has too many."""
+        limit = getattr(settings, "SOCKETS_PER_USER", SOCKETS_PER_USER)
+        if self._sockets[member.user_id] >= limit:
+            return False
+        self._sockets[member.user_id] += 1
+        self._members.add(member)
+        if not self._standing:
+            self._standing = [self._start(self._listen()), self._start(self._look_always())]
+        return True
+
+    def leave(self, member: Member) -> None:
+        """Count the socket out; what nobody watches any more is forgotten."""
+        if member not in self._members:
+            return
+        self._members.discard(member)
+        self._sockets[member.user_id] -= 1
+        if not self._sockets[member.user_id]:
+            del self._sockets[member.user_id]
+        watch = self._watches.get(member.task_id)
+        if watch:
+            watch.watchers.discard(member)
+            if not watch.watchers:
+                del self._watches[member.task_id]
+                self._start(self._align(task_group(member.task_id)))
+        self.listing.leave(member)
+        if not self._members:
+            self._rest()
+
+    async def watch(self, member: Member, snapshot: dict[str, Any]) -> Watch:
+        """The task's watch, shared; what happens from the snapshot on is in it or follows."""
+        watch = self._watches.get(member.task_id)
+        if watch is not None:
+            watch.watchers.add(member)
+            return watch
+        watch = self._watches[member.task_id] = Watch(snapshot)
+        watch.watchers.add(member)
+        await self._subscribe(task_group(member.task_id))
+        # What was committed between the snapshot and the subscription was told to nobody here.
+        self._start(self._catch_up(watch))
+        return watch
+
+    async def watch_list(self, member: Member) -> None:
+        """Tell the hub that lists are watched. Raises: DatabaseError."""
+        await self.listing.open()
+        await self._subscribe(LIST_GROUP)
+
+    def _start(self, job: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        # Kept: the event loop itself holds its tasks only weakly.
+        task = asyncio.create_task(job)
+        self._jobs.add(task)
+        task.add_done_callback(self._jobs.discard)
+        return task
+
+    def _rest(self) -> None:
+        """Nobody is here: stop listening and looking until someone comes."""
+        for task in self._standing:
+            task.cancel()
+        self._standing = []
+        self._channel, self._subscribed = None, set()
+
+    # ── From Redis ──────────────────────────────────────────────────────────────────────
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                await self._listen_until_it_breaks()
+            except LAYER_ERRORS as error:
+                log.warning("no live messages, going by looks: %r", error)
+            self._channel, self._subscribed = None, set()
+            await asyncio.sleep(settings.LISTENER_LOOK_S)
+
+    async def _listen_until_it_breaks(self) -> None:
+        layer = get_channel_layer()
+        channel = await layer.new_channel()
+        self._channel = channel
+        self._start(self._align_all())
+        while True:
+            self._take(await layer.receive(channel))
+
+    def _take(self, message: dict[str, Any]) -> None:
+        if message.get("type") == "task.changed":
+            self.listing.hear(message)
+            return
+        watch = self._watches.get(message.get("task_id", ""))
+        if watch is None or message.get("type") != "task.event":
+            return
+        line = Line(message["seq"], message["kind"], message["text"])
+        if line.seq == watch.end + 1 and line.kind != EventKind.DELETED:
+            watch.extend([line])
+        elif line.kind == EventKind.DELETED:
+            watch.end_with(line)
+        elif line.seq > watch.end:
+            self._start(self._catch_up(watch))
+
+    async def _subscribe(self, group: str) -> None:
+        task = self._start(self._align(group))
+        # Not cancelled when the time is over: a half-written command would break the connection.
+        await asyncio.wait({task}, timeout=SUBSCRIBE_WAIT_S)
+
+    async def _align_all(self) -> None:
+        for group in self._wanted():
+            await self._align(group)
+
+    def _wanted(self) -> set[str]:
+        groups = {task_group(task_id) for task_id in self._watches}
+        return groups | {LIST_GROUP} if self.listing.is_open else groups
+
+    async def _align(self, group: str) -> None:
+        """Subscribe to the group if it is wanted, else unsubscribe; in any order, any number."""
+        async with self._align_lock:
+            channel, wanted = self._channel, group in self._wanted()
+            if channel is None or wanted == (group in self._subscribed):
+                return
+            layer = get_channel_layer()
+            try:
+                if wanted:
+                    await layer.group_add(group, channel)
+                    self._subscribed.add(group)
+                else:
+                    self._subscribed.discard(group)
+                    await layer.group_discard(group, channel)
+            except NOT_SENT as error:
+                log.warning("Redis is away, going by looks: %r", error)
+
+    # ── From the database ───────────────────────────────────────────────────────────────
+
+    async def _look_always(self) -> None:
+        checked = time.monotonic()
+        while True:
+            await asyncio.sleep(settings.LISTENER_LOOK_S)
+            try:
+                await self._look()
+                await self.listing.look()
+                if time.monotonic() - checked >= RECHECK_S:
+                    await self._recheck()
+                    checked = time.monotonic()
+            except DatabaseError as error:
+                log.warning("the look for missed events failed, next time again: %r", error)
+            except Exception:
+                # The one reader that finds lost messages must outlive a mistake.
+                log.exception("the look for missed events failed")
+            await self._align_all()
+
+    async def _look(self) -> None:
+        """Find what no message told, for all watched tasks."""
+        watched = {key: watch for key, watch in self._watches.items() if not watch.gone}
+        if not watched:
+            return
+        newest = await reads.run(reads.newest_seqs, list(watched))
+        late = {key: watch.end for key, watch in watched.items() if newest.get(key, 0) > watch.end}
+        for task_id, lines in (await reads.run(reads.missing_events, late)).items():
+            watched[task_id].extend(lines)
+            if len(lines) == reads.PAGE:
+                self._start(self._catch_up(watched[task_id]))
+        for task_id in watched.keys() - newest.keys():
+            watched[task_id].vanished()
+
+    async def _catch_up(self, watch: Watch) -> None:
+        """Read what the task has after the newest that is known, page by page."""
+        if watch.task_id in self._lagging:
+            return
+        self._lagging.add(watch.task_id)
+        try:
+            more = True
+            while more and watch.watchers and not watch.gone:
+                lines = await reads.run(reads.events_after, watch.task_id, watch.end)
+                watch.extend(lines)
+                more = len(lines) == reads.PAGE
+        except DatabaseError as error:
+            log.warning("events of %s could not be read, a look will: %r", watch.task_id, error)
+        finally:
+            self._lagging.discard(watch.task_id)
+
+    async def _recheck(self) -> None:
+        """Close the sockets whose user is signed out or does not see the task any more."""
+        members = list(self._members)
+        wanted: dict[Credential, set[str]] = {}
+        for member in members:
+            wanted.setdefault(member.credential, set()).update({member.task_id} - {""})
+        frozen = {credential: frozenset(ids) for credential, ids in wanted.items()}
+        answer = await reads.run(reads.still_in, frozen)
+        for member in members:
+            now = answer[member.credential]
+            if now is None or now[0].user_id != member.user_id:
+                member.stop(closing.NOT_SIGNED_IN)
+            elif member.task_id and member.task_id not in now[1]:
+                member.stop(closing.NOT_FOUND)
+            else:
+                member.admit(now[0])
+
+
+_hubs: WeakKeyDictionary[asyncio.AbstractEventLoop, Hub] = WeakKeyDictionary()
+"""The process's hub; by event loop, as tests have several."""
+
+
+def current() -> Hub:
+    """The hub of the running event loop."""
+    return _hubs.setdefault(asyncio.get_running_loop(), Hub())
