@@ -52,9 +52,10 @@ def _run(console: Console, place: Place, *, started: float) -> None:
             account = _prepare_database(console)
             supervisor.start_platform()
             demo.wait_until_ready(place, look=lambda: _insist(supervisor))
+            ready_after_s = time.monotonic() - started
             task_id = _run_demo(console, place, account, supervisor) if account else None
-            took_s = time.monotonic() - started
-            terminal.show_ready(console, place, took_s=took_s, task_id=task_id)
+            supervisor.start_rest()
+            terminal.show_ready(console, place, after_s=ready_after_s, task_id=task_id)
             _watch(console, supervisor)
 
 

@@ -25,6 +25,7 @@ from .prepare import CHECKOUT, CannotStart, Place
 from .programs import (
     LIFELINE,
     PLATFORM_GROUP,
+    Program,
     configuration,
     control_socket,
     log_of,
@@ -49,8 +50,11 @@ class Trouble:
 class Supervisor:
     """The running supervisord: a few questions and orders over its private socket."""
 
-    def __init__(self, place: Place, process: subprocess.Popen[bytes]) -> None:
+    def __init__(
+        self, place: Place, process: subprocess.Popen[bytes], *, platform: list[Program]
+    ) -> None:
         self._place = place
+        self._programs = platform
         self._process = process
         self._starts: dict[str, list[tuple[int, float]]] = {}
         self._told: set[str] = set()
@@ -74,8 +78,17 @@ class Supervisor:
         return self._process.poll() is None
 
     def start_platform(self) -> None:
-        """Start web, workers and reconciler; they are watched, not waited for."""
-        self._ask("startProcessGroup", PLATFORM_GROUP, False)
+        """Start what `/readyz` waits for; it is watched, not waited for."""
+        self._start(at_once=True)
+
+    def start_rest(self) -> None:
+        """Start the other workers: at the very start they would only take the cores."""
+        self._start(at_once=False)
+
+    def _start(self, *, at_once: bool) -> None:
+        for program in self._programs:
+            if program.at_once is at_once:
+                self._ask("startProcess", f"{PLATFORM_GROUP}:{program.name}", False)
 
     def pids(self) -> dict[str, int]:
         """The process id of each child that runs."""
@@ -137,7 +150,8 @@ def supervised(place: Place, environment: Mapping[str, str]) -> Iterator[Supervi
     external = bool(environment.get("PLATFORM_REDIS_URL"))
     store = [] if external else [redis_program(place)]
     path = place.runtime_dir / "supervisord.conf"
-    path.write_text(configuration(place, store=store, platform=programs(place)))
+    platform = programs(place)
+    path.write_text(configuration(place, store=store, platform=platform))
     # A session of its own: Ctrl-C at the terminal reaches this process alone, which then stops
     # the others in their order.
     process = subprocess.Popen(
@@ -149,7 +163,7 @@ def supervised(place: Place, environment: Mapping[str, str]) -> Iterator[Supervi
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    supervisor = Supervisor(place, process)
+    supervisor = Supervisor(place, process, platform=platform)
     try:
         supervisor.wait_until_up()
         if store:

@@ -20,11 +20,15 @@ REDIS_GROUP, PLATFORM_GROUP = "store", "platform"
 
 @dataclass(frozen=True)
 class Program:
-    """One process: its command, and how long an orderly end may take."""
+    """One process: its command, and how long an orderly end may take.
+
+    at_once: False for what may come up after the platform is ready.
+    """
 
     name: str
     command: list[str]
     stop_within_s: int
+    at_once: bool = True
 
 
 def programs(place: Place) -> list[Program]:
@@ -34,14 +38,20 @@ def programs(place: Place) -> list[Program]:
     # daphne's own backlog of 50 refuses clients that all come back at once.
     endpoint = f"{kind}:port={place.port}:interface={host}:backlog=4096"
     web = [sys.executable, "-m", "daphne", "-e", endpoint, "qlibplatform.asgi:application"]
-    queues = ["cpu"]
-    if importlib.util.find_spec("torch"):
-        queues.append("torch")
-    return [
+    running = [
         Program("web", web, stop_within_s=4),
-        Program("reconcile", [*MANAGE, "reconcile"], stop_within_s=4),
-        *(Program(f"worker-{queue}", [*MANAGE, "worker", queue], 9) for queue in queues),
+        Program("reconcile", [*MANAGE, "reconcile", "--skip-checks"], stop_within_s=4),
+        _worker("cpu"),
     ]
+    if importlib.util.find_spec("torch"):
+        running.append(_worker("torch", at_once=False))
+    return running
+
+
+def _worker(queue: str, *, at_once: bool = True) -> Program:
+    # The checks ran with the migrations; loading every URL once more takes a second of each core.
+    command = [*MANAGE, "worker", queue, "--skip-checks"]
+    return Program(f"worker-{queue}", command, stop_within_s=9, at_once=at_once)
 
 
 def redis_program(place: Place) -> Program:

@@ -168,24 +168,22 @@ def _number(name: str, value: float) -> str:
 
 def show_account(console: Console, account: Account) -> None:
     """The secrets of the first start: the only time that they are seen."""
-    console.print(
-        Panel(
-            f"user      [bold]{account.name}[/]\n"
-            f"password  [bold]{escape(account.password)}[/]\n"
-            f"API token [bold]{escape(account.token)}[/]",
-            title="Keep these: they are shown only once",
-            title_align="left",
-            expand=False,
-        )
-    )
+    lines = {"user": account.name, "password": account.password, "API token": account.token}
+    console.print("\n[bold]Keep these, they are shown only once:[/]")
+    for title, secret in lines.items():
+        # Whole lines, whatever the width: they are to be copied.
+        text = f"  {title:<10} [bold]{escape(secret)}[/]"
+        console.print(text, highlight=False, soft_wrap=True)
 
 
-def show_ready(console: Console, place: Place, *, took_s: float, task_id: str | None) -> None:
+def show_ready(console: Console, place: Place, *, after_s: float, task_id: str | None) -> None:
     """Where the platform is, and lines to paste."""
-    console.print(f"\nReady after {took_s:.0f} s at [bold link={place.url}]{place.url}/admin/[/]")
+    page = f"{place.url}/admin/"
+    text = f"\n[bold green]Ready[/] at [bold link={page}]{page}[/] (up in {after_s:.0f} s)"
+    console.print(text, highlight=False, soft_wrap=True)
     bearer = '-H "Authorization: Bearer $TOKEN"'
     lines = [
-        "export TOKEN=…   # the token of the first start",
+        "export TOKEN=…  # the API token of the first start",
         f"curl {bearer} -H 'Content-Type: application/yaml' \\\n"
         f"     --data-binary @training/presets/demo.yaml {place.url}/api/train",
         f"curl {bearer} {place.url}/api/tasks",
