@@ -39,8 +39,12 @@ ELSEWHERE = {"readyz": "tests/api/test_health.py"}
 
 def routes():
     """The names of the API's own routes."""
-    api = next(one for one in get_resolver().url_patterns if hasattr(one, "urlconf_name")
-               and getattr(one.urlconf_name, "__name__", "") == "training.api.urls")
+    api = next(
+        one
+        for one in get_resolver().url_patterns
+        if hasattr(one, "urlconf_name")
+        and getattr(one.urlconf_name, "__name__", "") == "training.api.urls"
+    )
     return {pattern.name for pattern in api.url_patterns}
 
 
@@ -103,9 +107,7 @@ def test_what_is_open_is_open_to_everybody(people, part, path, answer):
 
 
 @pytest.mark.parametrize(("part", "count"), [(OWNER, 2), (STAFF, 3), (STRANGER, 1)])
-def test_the_list_has_the_callers_own_tasks_and_all_for_staff(
-    people, owner, stranger, part, count
-):
+def test_the_list_has_the_callers_own_tasks_and_all_for_staff(people, owner, stranger, part, count):
     for user in (owner, owner, stranger):
         new_task(user)
 
@@ -133,7 +135,8 @@ def test_a_session_reads_without_and_writes_only_with_its_csrf_token(make_task, 
 
 
 @pytest.mark.parametrize(
-    "header", ["Bearer", "Bearer ", "Bearer nope", "Bearer qp_" + "a" * 64, "Bearer ä\x80", "bearer x y"]
+    "header",
+    ["Bearer", "Bearer ", "Bearer nope", "Bearer qp_" + "a" * 64, "Bearer ä\x80", "bearer x y"],
 )
 def test_a_wrong_token_is_401_whatever_is_wrong_with_it(client_of, header):
     response = client_of(None).get("/api/tasks", HTTP_AUTHORIZATION=header)

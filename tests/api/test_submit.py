@@ -37,7 +37,9 @@ def test_the_example_of_the_schema_becomes_a_pending_task_and_rings(api, rings):
     assert rings == ["cpu"]
 
 
-@pytest.mark.parametrize("kind", [YAML, "text/yaml", "application/x-yaml", "Text/YAML; charset=UTF-8"])
+@pytest.mark.parametrize(
+    "kind", [YAML, "text/yaml", "application/x-yaml", "Text/YAML; charset=UTF-8"]
+)
 def test_the_same_as_yaml_makes_the_same_config(api, kind):
     as_json = post(api, EXAMPLE).json()["task"]
     as_yaml = post(api, yaml.safe_dump(EXAMPLE), kind)
@@ -72,7 +74,9 @@ def test_every_fault_is_told_and_nothing_is_made(api, rings):
     error = response.json()["error"]
     assert response.status_code == 400
     assert error["code"] == "invalid_config"
-    assert {"task.model.kwargs.num_leave", "platform.priority"} <= {f["path"] for f in error["fields"]}
+    assert {"task.model.kwargs.num_leave", "platform.priority"} <= {
+        f["path"] for f in error["fields"]
+    }
     assert not TrainingTask.objects.exists()
     assert rings == []
 
@@ -163,8 +167,9 @@ def test_a_body_is_counted_where_its_length_is_not_said(rf, owner):
     """As with chunked encoding: no Content-Length, the server reads to the end."""
     import io
 
-    from training.api.submit import Train
     from rest_framework.test import force_authenticate
+
+    from training.api.submit import Train
 
     request = rf.generic("POST", "/api/train", b"{}", content_type=JSON)
     del request.META["CONTENT_LENGTH"]
