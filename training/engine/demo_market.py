@@ -19,7 +19,7 @@ FIRST_DAY = "2020-01-02"
 BENCHMARK = "DEMOIDX"
 DESCRIPTION = "Synthetic prices, made by a program; no real market."
 SECTORS = 6
-REVERSAL = 0.07
+REVERSAL = 0.035
 """How much of the mean own return of the last days comes back each day."""
 REVERSAL_DAYS = 5
 DAILY_VOLATILITY = 0.016
@@ -43,7 +43,7 @@ def demo_bars() -> tuple[list[BarFile], list[np.ndarray[Any, np.dtype[np.bool_]]
 def _returns(random: np.random.Generator) -> Floats:
     """Log returns, days × instruments."""
     sectors = np.arange(INSTRUMENTS) % SECTORS
-    common = 0.0003 + 0.009 * _shocks(random, 1)
+    common = 0.0001 + 0.009 * _shocks(random, 1)
     by_sector = 0.005 * _shocks(random, SECTORS)
     size = DAILY_VOLATILITY * random.uniform(0.6, 1.5, INSTRUMENTS)
     news = size * _shocks(random, INSTRUMENTS)

@@ -23,7 +23,8 @@ from typing import Any
 from .demo_market import DESCRIPTION, SEED, demo_bars
 from .market_bars import BarFile, MarketError, read_bars
 from .market_checks import Finding, bad_rows, check, count_faults, faults
-from .market_store import About, Bars, assemble, only_import, write_version
+from .market_join import Bars, assemble
+from .market_store import About, only_import, write_version
 
 FAULTS_LISTED = 200
 REGIONS = ("cn", "us", "tw")
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _failed(error.code, error.message)
     except BrokenPipeError:
         # Who asked for the import is gone. What is left in the pipe must not be tried again.
-        sys.stdout = None  # type: ignore[assignment]
+        sys.stdout = None
         return 1
     except OSError as error:
         return _failed("market_not_written", _disk_trouble(error))
@@ -177,7 +178,7 @@ def _markets(given: Sequence[str], bars: Bars) -> Mapping[str, list[tuple[str, s
 
 
 def _market(path: Path, spans: Mapping[str, tuple[str, str]]) -> list[tuple[str, str, str]]:
-    """A market's members: a symbol a line, or Qlib's symbol, first and last day by tabs or commas."""
+    """A market's members: a symbol a line, or symbol, first and last day with tabs or commas."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -4,6 +4,7 @@ What is unreadable becomes NaN or NaT here and a finding in `market_checks`; a f
 table of bars at all is refused here.
 """
 
+import codecs
 import hashlib
 import re
 from collections.abc import Callable
@@ -76,6 +77,12 @@ class BarFile:
         value = self.table[column][position].as_py() if column in self.table.column_names else None
         return "" if value is None else str(value)
 
+    def has_text(self, column: str) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Where a column of text is not empty; nowhere in a column of numbers."""
+        cells = self.table[column]
+        filled = cells.is_valid() if _is_text(cells.type) else np.zeros(len(cells), dtype=bool)
+        return np.asarray(filled, dtype=bool)
+
 
 def read_bars(path: Path, *, is_benchmark: bool, progress: Progress) -> BarFile:
     """Read one file, told apart by its first bytes, not by its name.
@@ -115,7 +122,7 @@ def _read_table(
     except OSError as error:
         reason = error.strerror or str(error)
         raise MarketError(f"{path.name} can't be read: {reason}.") from error
-    except (pa.ArrowException, UnicodeDecodeError) as error:
+    except pa.ArrowException as error:
         reason = str(error).splitlines()[0]
         raise MarketError(
             f"{path.name} is neither a CSV nor a Parquet table that can be read: {reason}"
@@ -139,18 +146,15 @@ def _read_csv(
     path: Path, progress: Progress
 ) -> tuple[pa.Table, np.ndarray[Any, np.dtype[np.int64]], dict[int, str]]:
     """Read every cell as text, so that a fault can be shown as it stands."""
+    _refuse_other_than_text(path)
     with path.open("rb") as source:
         header = source.readline(65_536).decode("utf-8-sig")
     separator = max(",;\t|", key=header.count)
     columns = [name.strip().strip('"') for name in header.rstrip("\r\n").split(separator)]
     torn: dict[int, str] = {}
-    blank: set[int] = set()
 
     def note(line: Any) -> str:
-        if line.text.strip():
-            torn[line.number] = line.text
-        else:
-            blank.add(line.number)
+        torn[line.number] = line.text
         return "skip"
 
     batches = []
@@ -173,13 +177,34 @@ def _read_csv(
             done = min(done + batch.nbytes, total)
             progress(done, total, f"Reading {path.name}")
         table = pa.Table.from_batches(batches, schema=reader.schema)
-    return table, _line_numbers(table.num_rows, skipped={*torn, *blank}), torn
+    lines = np.arange(2, table.num_rows + len(torn) + 2, dtype=np.int64)
+    lines = lines[~np.isin(lines, list(torn))]
+    # Arrow makes a row without any cell of an empty line; so its number is counted.
+    filled = np.zeros(table.num_rows, dtype=bool)
+    for column in table.columns:
+        filled |= column.is_valid().to_numpy()
+    return table.filter(pa.array(filled)), lines[filled], torn
 
 
-def _line_numbers(count: int, *, skipped: set[int]) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """The line of each row that was read; the header is line 1."""
-    lines = np.arange(2, count + len(skipped) + 2, dtype=np.int64)
-    return lines[~np.isin(lines, sorted(skipped))][:count]
+def _refuse_other_than_text(path: Path) -> None:
+    """Raises: MarketError, naming the line. Arrow itself drops torn lines that it can't decode."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    line = 1
+    with path.open("rb") as source:
+        while block := source.read(1 << 20):
+            end = len(block)
+            try:
+                decoder.decode(block)
+            except UnicodeDecodeError as error:
+                end = error.start
+            if b"\0" in block:
+                end = min(end, block.index(b"\0"))
+            line += block.count(b"\n", 0, end)
+            if end < len(block):
+                raise MarketError(
+                    f"{path.name}, line {line}: this is not UTF-8 text; "
+                    "give a Parquet file or a CSV in UTF-8."
+                )
 
 
 def _with_known_names(raw: pa.Table, file: str) -> tuple[pa.Table, tuple[str, ...]]:
@@ -214,7 +239,7 @@ def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _texts(column: pa.ChunkedArray, file: str, name: str) -> np.ndarray[Any, np.dtype[np.object_]]:

@@ -16,9 +16,7 @@ from .market_bars import PRICES, BarFile
 
 INSTRUMENT_FORM = re.compile(r"(?!\.)[A-Za-z0-9_.\-^]{1,32}")
 # Qlib reads instrument files with pandas, which takes these names for missing values.
-READ_AS_MISSING = frozenset(
-    "NA NULL NaN None n/a nan null N/A <NA> -nan -NaN 1.#IND 1.#QNAN -1.#IND -1.#QNAN".split()
-)
+READ_AS_MISSING = frozenset(("NA", "NULL", "NaN", "None", "nan", "null", "-nan", "-NaN"))
 EARLIEST_DAY = np.datetime64("1900-01-01", "D")
 # Bars from vendors that keep prices as float32 miss each other by its last digit.
 PRICE_TOLERANCE = 2.5e-7
@@ -154,8 +152,9 @@ def _value_rules(file: BarFile) -> Iterator[Rule]:
         bad = ~(np.isfinite(values["vwap"]) & (values["vwap"] > 0)) & (values["volume"] != 0)
         yield "vwap", bad, "is not a number above zero", "correct it or leave the column out"
     if "change" in values:
-        filled = file.table["change"].is_valid().to_numpy()
-        bad = filled & ~np.isfinite(values["change"])
+        # NaN says that there is none: it is made then. Text that is no number says nothing.
+        unread = np.isnan(values["change"]) & file.has_text("change")
+        bad = np.isinf(values["change"]) | unread
         yield "change", bad, "is not a finite number", "correct it or leave the cell empty"
     yield from _consistent(values)
 
