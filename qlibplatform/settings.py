@@ -141,9 +141,7 @@ POSTGRES_OPTIONS = {
 
 def _database() -> dict[str, Any]:
     """`PLATFORM_DATABASE_URL`, or SQLite in the state directory."""
-    config: dict[str, Any] = env.dj_db_url(
-        "DATABASE_URL", f"sqlite:///{STATE_DIR / 'db.sqlite3'}"
-    )
+    config: dict[str, Any] = env.dj_db_url("DATABASE_URL", f"sqlite:///{STATE_DIR / 'db.sqlite3'}")
     if config["ENGINE"].endswith("sqlite3"):
         options = SQLITE_OPTIONS
     elif config["ENGINE"].endswith("postgresql"):
@@ -270,11 +268,9 @@ REST_KNOX = {
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {
-        "plain": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}
-    },
+    "formatters": {"plain": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain"}},
-    "root": {"handlers": ["console"], "level": env.log_level("LOG_LEVEL", "INFO")},
+    "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", "INFO").upper()},
     "loggers": {"django.server": {"propagate": True}},
 }
 env.seal()

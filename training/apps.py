@@ -11,7 +11,7 @@ class TrainingConfig(AppConfig):
 
     def ready(self) -> None:
         """Connect the broadcaster to the events; register the system checks."""
-        from . import checks  # noqa: F401, PLC0415
-        from .live import broadcast  # noqa: PLC0415
+        from . import checks  # noqa: F401
+        from .live import broadcast
 
         broadcast.connect()

@@ -1,4 +1,4 @@
-"""Every deliberate error, each with a stable code. No Django here: the training process reads it too.
+"""Every deliberate error, each with a stable code. No Django here: trainings read it too.
 
 TrainingError
 ├── InvalidConfig        invalid_config          a workflow that can't run; carries every fault

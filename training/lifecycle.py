@@ -12,7 +12,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import DateTimeField, ExpressionWrapper, F, Q, Value
+from django.db.models import DateTimeField, Expression, ExpressionWrapper, F, Q, Value
 from django.db.models.functions import Greatest, Now
 
 from . import events
@@ -154,8 +154,7 @@ def report(task_id: str, news: News, *, attempt: int) -> None:
 
 def _kinds_of(news: News) -> list[tuple[EventKind, dict[str, Any]]]:
     kinds: list[tuple[EventKind, dict[str, Any]]] = [
-        (EventKind.STAGE, {"stage": stage, "message": message})
-        for stage, message in news.stages
+        (EventKind.STAGE, {"stage": stage, "message": message}) for stage, message in news.stages
     ]
     if news.progress is not None or (news.message is not None and not news.stages):
         kinds.append((EventKind.PROGRESS, dict(news.detail or {})))
@@ -247,7 +246,7 @@ def requeue(task_id: str, *, attempt: int, reason: RequeueReason) -> TrainingTas
     return task
 
 
-def expire(task_id: str, *, attempt: int, lease_until: datetime) -> TrainingTask | None:
+def expire(task_id: str, *, attempt: int, lease_until: datetime | None) -> TrainingTask | None:
     """The leader is gone: its lease is over. None if it is not, or somebody else acted."""
     over = Q(
         status=Status.RUNNING,
@@ -432,7 +431,7 @@ def _get(task_id: str, *, lock: bool = False) -> TrainingTask:
         raise NotFound(f"there is no task {task_id}") from None
 
 
-def _lease_end() -> ExpressionWrapper:
+def _lease_end() -> Expression:
     """The end of a lease that starts now, by the database's clock."""
     return ExpressionWrapper(Now() + Value(_lease()), output_field=DateTimeField())
 

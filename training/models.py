@@ -4,7 +4,7 @@ What may happen to a task is in `lifecycle.py`; nothing here writes a status.
 """
 
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
@@ -79,9 +79,7 @@ class TrainingTask(models.Model):
 
     queue = models.CharField(max_length=20)
     needs = models.CharField(max_length=20, blank=True)
-    priority = models.PositiveSmallIntegerField(
-        choices=Priority.choices, default=Priority.NORMAL
-    )
+    priority = models.PositiveSmallIntegerField(choices=Priority.choices, default=Priority.NORMAL)
     threads = models.PositiveSmallIntegerField(default=1)
     timeout_s = models.PositiveIntegerField(default=21_600)
     worker = models.CharField(max_length=100, blank=True)
@@ -110,9 +108,7 @@ class TrainingTask(models.Model):
 
     class Meta:
         constraints = [
-            models.CheckConstraint(
-                name="task_status_known", condition=Q(status__in=Status.values)
-            ),
+            models.CheckConstraint(name="task_status_known", condition=Q(status__in=Status.values)),
             models.CheckConstraint(
                 name="task_final_has_its_time",
                 condition=Q(status__in=sorted(FINAL), completed_at__isnull=False)
@@ -159,9 +155,7 @@ class TaskTag(models.Model):
     name = models.CharField(max_length=50)
 
     class Meta:
-        constraints = [
-            models.UniqueConstraint(name="tag_once_per_task", fields=["name", "task"])
-        ]
+        constraints = [models.UniqueConstraint(name="tag_once_per_task", fields=["name", "task"])]
 
     def __str__(self) -> str:
         return self.name
@@ -177,9 +171,7 @@ class IdempotencyKey(models.Model):
     created_at = models.DateTimeField(db_default=Now())
 
     class Meta:
-        constraints = [
-            models.UniqueConstraint(name="key_once_per_owner", fields=["owner", "key"])
-        ]
+        constraints = [models.UniqueConstraint(name="key_once_per_owner", fields=["owner", "key"])]
 
     def __str__(self) -> str:
         return self.key
@@ -230,9 +222,7 @@ class LogChunk(models.Model):
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(
-                name="log_offset_once", fields=["task", "attempt", "offset"]
-            )
+            models.UniqueConstraint(name="log_offset_once", fields=["task", "attempt", "offset"])
         ]
 
     def __str__(self) -> str:
@@ -254,9 +244,7 @@ class MetricPoint(models.Model):
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(
-                name="point_once", fields=["task", "attempt", "name", "step"]
-            )
+            models.UniqueConstraint(name="point_once", fields=["task", "attempt", "name", "step"])
         ]
 
     def __str__(self) -> str:

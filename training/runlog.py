@@ -63,9 +63,7 @@ class RunLog:
         return "".join(pieces)
 
     def _is_stale(self) -> bool:
-        return bool(self._partial) and (
-            time.monotonic() - self._partial_since > PARTIAL_LIVES_S
-        )
+        return bool(self._partial) and (time.monotonic() - self._partial_since > PARTIAL_LIVES_S)
 
     def _keep(self, text: str) -> str:
         if self._full:

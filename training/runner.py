@@ -129,10 +129,12 @@ def _lead(attempt: Attempt) -> None:
         training = attempt.engine.start(attempt.scratch)
     except HostLost as error:
         _say(attempt, f"the engine host did not start the training: {error}")
-        return _record(attempt, "host_lost", "host_lost", str(error))
+        _record(attempt, "host_lost", "host_lost", str(error))
+        return
     except (OSError, ValueError) as error:
         _say(attempt, f"the training could not be started: {error}")
-        return _record(attempt, "failed", "not_started", f"The training could not start: {error}")
+        _record(attempt, "failed", "not_started", f"The training could not start: {error}")
+        return
     try:
         _follow(attempt, training)
     finally:
@@ -173,12 +175,12 @@ def _follow(attempt: Attempt, training: Training) -> None:
 def _pass_orders(attempt: Attempt, training: Training) -> None:
     ledger = attempt.ledger
     if ledger.fenced:
-        return _kill(attempt, training, "fenced")
-    if ledger.orders.cancel:
-        return _abort(attempt, training, "cancelled")
-    if attempt.stop_asked():
-        return _abort(attempt, training, "shutdown")
-    if ledger.orders.finish and not attempt.finish_passed_on:
+        _kill(attempt, training, "fenced")
+    elif ledger.orders.cancel:
+        _abort(attempt, training, "cancelled")
+    elif attempt.stop_asked():
+        _abort(attempt, training, "shutdown")
+    elif ledger.orders.finish and not attempt.finish_passed_on:
         attempt.finish_passed_on = True
         _say(attempt, "asked to finish the fit now and to keep the best so far")
         training.order("finish")
@@ -292,4 +294,3 @@ def _end(
         lifecycle.cancel_running(task_id, attempt=number)
     else:
         lifecycle.fail(task_id, attempt=number, code=code, error=error)
-

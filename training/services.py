@@ -67,10 +67,10 @@ def submit(
                 _keep_key(owner, idempotency_key, request_hash, task)
     except IntegrityError:
         # The same key came twice at once; the other call has made the task.
-        first = idempotency_key and _first_answer(owner, idempotency_key, request_hash)
-        if not first:
+        again = _first_answer(owner, idempotency_key or "", request_hash)
+        if again is None:
             raise
-        return Submission(first, created=False)
+        return Submission(again, created=False)
     queue.ring(task.queue)
     return Submission(task, created=True)
 
@@ -195,7 +195,7 @@ def _able_workers(needs: str) -> Iterable[Worker]:
 def _task_of(wanted: workflow.Workflow, *, owner: AbstractBaseUser) -> TrainingTask:
     dataset = Dataset.objects.get(name=wanted.dataset)
     return TrainingTask(
-        owner=owner,
+        owner_id=owner.pk,
         name=wanted.name,
         tags=list(wanted.tags),
         dataset=dataset.name,
@@ -213,12 +213,10 @@ def _task_of(wanted: workflow.Workflow, *, owner: AbstractBaseUser) -> TrainingT
     )
 
 
-def _first_answer(
-    owner: AbstractBaseUser, key: str, request_hash: str
-) -> TrainingTask | None:
+def _first_answer(owner: AbstractBaseUser, key: str, request_hash: str) -> TrainingTask | None:
     """The task that this key has made in the last 24 hours. Raises: IdempotencyConflict."""
     known = (
-        IdempotencyKey.objects.filter(owner=owner, key=key, created_at__gt=Now() - KEY_LIVES)
+        IdempotencyKey.objects.filter(owner_id=owner.pk, key=key, created_at__gt=Now() - KEY_LIVES)
         .select_related("task__owner")
         .first()
     )
@@ -231,9 +229,9 @@ def _first_answer(
     return known.task
 
 
-def _keep_key(
-    owner: AbstractBaseUser, key: str, request_hash: str, task: TrainingTask
-) -> None:
-    old = IdempotencyKey.objects.filter(owner=owner, key=key, created_at__lte=Now() - KEY_LIVES)
+def _keep_key(owner: AbstractBaseUser, key: str, request_hash: str, task: TrainingTask) -> None:
+    old = IdempotencyKey.objects.filter(
+        owner_id=owner.pk, key=key, created_at__lte=Now() - KEY_LIVES
+    )
     old.delete()
-    IdempotencyKey.objects.create(owner=owner, key=key, request_hash=request_hash, task=task)
+    IdempotencyKey.objects.create(owner_id=owner.pk, key=key, request_hash=request_hash, task=task)

@@ -1,11 +1,11 @@
 """Statuses, stages and event kinds, and who may become what.
 
-    pending ──▶ running ──▶ completed
-       │  ▲        ├──────▶ failed
-       │  └────────┤        (requeued: worker or host lost, or an orderly shutdown)
-       │           └──────▶ cancelled
-       ├──────────────────▶ cancelled
-       └──────────────────▶ failed
+pending ──▶ running ──▶ completed
+   │  ▲        ├──────▶ failed
+   │  └────────┤        (requeued: worker or host lost, or an orderly shutdown)
+   │           └──────▶ cancelled
+   ├──────────────────▶ cancelled
+   └──────────────────▶ failed
 """
 
 from django.db import models
@@ -26,9 +26,7 @@ OPEN = frozenset({Status.PENDING, Status.RUNNING})
 
 MOVES: dict[Status, frozenset[Status]] = {
     Status.PENDING: frozenset({Status.RUNNING, Status.CANCELLED, Status.FAILED}),
-    Status.RUNNING: frozenset(
-        {Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.PENDING}
-    ),
+    Status.RUNNING: frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.PENDING}),
     Status.COMPLETED: frozenset(),
     Status.FAILED: frozenset(),
     Status.CANCELLED: frozenset(),

@@ -15,7 +15,7 @@ def create(user: AbstractBaseUser) -> str:
 def user_of(token: str) -> AbstractBaseUser | None:
     """The active user whose valid token this is, else None."""
     try:
-        user, _ = TokenAuthentication().authenticate_credentials(token.encode())
+        user: AbstractBaseUser = TokenAuthentication().authenticate_credentials(token.encode())[0]
     except (AuthenticationFailed, UnicodeError):
         return None
     return user

@@ -35,9 +35,7 @@ ACTIONS = {
     "complete": lambda t: lifecycle.complete(t.id, attempt=t.attempt, result={}),
     "fail": lambda t: lifecycle.fail(t.id, attempt=t.attempt, code="x", error="y"),
     "cancel_running": lambda t: lifecycle.cancel_running(t.id, attempt=t.attempt),
-    "requeue": lambda t: lifecycle.requeue(
-        t.id, attempt=t.attempt, reason=RequeueReason.SHUTDOWN
-    ),
+    "requeue": lambda t: lifecycle.requeue(t.id, attempt=t.attempt, reason=RequeueReason.SHUTDOWN),
     "request_cancel": lambda t: lifecycle.request_cancel(t.id),
 }
 BECOMES = {
@@ -161,9 +159,7 @@ def test_what_json_can_not_hold_is_repaired_before_it_is_written(make_task):
 def test_losing_a_worker_starts_another_attempt_until_none_is_left(make_task):
     task = make_task(status=Status.RUNNING, max_attempts=2)
 
-    first = lifecycle.expire(
-        task.id, attempt=1, lease_until=expired(task).lease_until
-    )
+    first = lifecycle.expire(task.id, attempt=1, lease_until=expired(task).lease_until)
     again = lifecycle.claim_next("cpu", extras=[], worker="w2")
     second = lifecycle.expire(again.id, attempt=2, lease_until=expired(again).lease_until)
 

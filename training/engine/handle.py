@@ -264,16 +264,19 @@ class Training:
         [] on timeout, and always once `ended` is set or `host_lost` is true. Before either is set,
         the training's last words have been returned or are in this list.
         """
-        if self.ended is not None or self.host_lost:
+        if self._is_over():
             return []
         ready = self._poll(timeout_s)
         received = self._read(self._control) if self._control.fileno() in ready else []
         from_host = self._hear_host() if self._host.fileno() in ready else []
         self._notice_silent_host(is_dead=self._pidfd in ready)
-        if self.ended is not None or self.host_lost:
+        if self._is_over():
             # The host's word of the end may overtake the training's last words: those come first.
             received += self._drain()
         return received + from_host
+
+    def _is_over(self) -> bool:
+        return self.ended is not None or self.host_lost
 
     def order(self, op: str) -> None:
         """Asks for "finish" or "abort". Never raises: a training that is gone needs no order."""

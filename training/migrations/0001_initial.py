@@ -2,13 +2,13 @@
 
 import django.db.models.deletion
 import django.db.models.functions.datetime
-import training.models
 from django.conf import settings
 from django.db import migrations, models
 
+import training.models
+
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
@@ -17,216 +17,463 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.CreateModel(
-            name='Dataset',
+            name="Dataset",
             fields=[
-                ('name', models.SlugField(max_length=64, primary_key=True, serialize=False)),
-                ('region', models.CharField(max_length=2)),
-                ('version', models.CharField(max_length=64)),
-                ('fingerprint', models.CharField(max_length=64)),
-                ('rows', models.PositiveBigIntegerField()),
-                ('first_day', models.DateField()),
-                ('last_day', models.DateField()),
-                ('instrument_count', models.PositiveIntegerField()),
-                ('synthetic', models.BooleanField(default=False)),
-                ('manifest', models.JSONField()),
-                ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
-                ('updated_at', models.DateTimeField(auto_now=True)),
+                ("name", models.SlugField(max_length=64, primary_key=True, serialize=False)),
+                ("region", models.CharField(max_length=2)),
+                ("version", models.CharField(max_length=64)),
+                ("fingerprint", models.CharField(max_length=64)),
+                ("rows", models.PositiveBigIntegerField()),
+                ("first_day", models.DateField()),
+                ("last_day", models.DateField()),
+                ("instrument_count", models.PositiveIntegerField()),
+                ("synthetic", models.BooleanField(default=False)),
+                ("manifest", models.JSONField()),
+                (
+                    "created_at",
+                    models.DateTimeField(
+                        db_default=django.db.models.functions.datetime.Now(), editable=False
+                    ),
+                ),
+                ("updated_at", models.DateTimeField(auto_now=True)),
             ],
         ),
         migrations.CreateModel(
-            name='TrainingTask',
+            name="TrainingTask",
             fields=[
-                ('id', models.CharField(default=training.models.new_task_id, editable=False, max_length=41, primary_key=True, serialize=False)),
-                ('name', models.CharField(blank=True, max_length=200)),
-                ('tags', models.JSONField(default=list)),
-                ('dataset', models.CharField(max_length=64)),
-                ('dataset_version', models.CharField(max_length=64)),
-                ('model', models.CharField(max_length=64)),
-                ('posted', models.TextField()),
-                ('config', models.JSONField()),
-                ('warnings', models.JSONField(default=list)),
-                ('status', models.CharField(choices=[('pending', 'Pending'), ('running', 'Running'), ('completed', 'Completed'), ('failed', 'Failed'), ('cancelled', 'Cancelled')], default='pending', max_length=9)),
-                ('stage', models.CharField(choices=[('queued', 'Queued'), ('data', 'Data'), ('fit', 'Fit'), ('predict', 'Predict'), ('evaluate', 'Evaluate'), ('backtest', 'Backtest'), ('save', 'Save')], default='queued', max_length=9)),
-                ('progress', models.FloatField(default=0.0)),
-                ('message', models.TextField(blank=True)),
-                ('result', models.JSONField(default=dict)),
-                ('error', models.TextField(blank=True)),
-                ('error_code', models.CharField(blank=True, max_length=40)),
-                ('queue', models.CharField(max_length=20)),
-                ('needs', models.CharField(blank=True, max_length=20)),
-                ('priority', models.PositiveSmallIntegerField(choices=[(0, 'high'), (1, 'normal'), (2, 'low')], default=1)),
-                ('threads', models.PositiveSmallIntegerField(default=1)),
-                ('timeout_s', models.PositiveIntegerField(default=21600)),
-                ('worker', models.CharField(blank=True, max_length=100)),
-                ('attempt', models.PositiveIntegerField(default=0)),
-                ('max_attempts', models.PositiveSmallIntegerField(default=2)),
-                ('losses', models.PositiveSmallIntegerField(default=0)),
-                ('lease_until', models.DateTimeField(blank=True, null=True)),
-                ('cancel_requested_at', models.DateTimeField(blank=True, null=True)),
-                ('finish_requested_at', models.DateTimeField(blank=True, null=True)),
-                ('pinned', models.BooleanField(default=False)),
-                ('last_seq', models.PositiveIntegerField(default=0)),
-                ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
-                ('started_at', models.DateTimeField(blank=True, null=True)),
-                ('completed_at', models.DateTimeField(blank=True, null=True)),
-                ('ic', models.FloatField(blank=True, null=True)),
-                ('icir', models.FloatField(blank=True, null=True)),
-                ('rank_ic', models.FloatField(blank=True, null=True)),
-                ('rank_icir', models.FloatField(blank=True, null=True)),
-                ('annualized_return', models.FloatField(blank=True, null=True)),
-                ('information_ratio', models.FloatField(blank=True, null=True)),
-                ('max_drawdown', models.FloatField(blank=True, null=True)),
-                ('owner', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='training_tasks', to=settings.AUTH_USER_MODEL)),
-                ('retry_of', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='retries', to='training.trainingtask')),
+                (
+                    "id",
+                    models.CharField(
+                        default=training.models.new_task_id,
+                        editable=False,
+                        max_length=41,
+                        primary_key=True,
+                        serialize=False,
+                    ),
+                ),
+                ("name", models.CharField(blank=True, max_length=200)),
+                ("tags", models.JSONField(default=list)),
+                ("dataset", models.CharField(max_length=64)),
+                ("dataset_version", models.CharField(max_length=64)),
+                ("model", models.CharField(max_length=64)),
+                ("posted", models.TextField()),
+                ("config", models.JSONField()),
+                ("warnings", models.JSONField(default=list)),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[
+                            ("pending", "Pending"),
+                            ("running", "Running"),
+                            ("completed", "Completed"),
+                            ("failed", "Failed"),
+                            ("cancelled", "Cancelled"),
+                        ],
+                        default="pending",
+                        max_length=9,
+                    ),
+                ),
+                (
+                    "stage",
+                    models.CharField(
+                        choices=[
+                            ("queued", "Queued"),
+                            ("data", "Data"),
+                            ("fit", "Fit"),
+                            ("predict", "Predict"),
+                            ("evaluate", "Evaluate"),
+                            ("backtest", "Backtest"),
+                            ("save", "Save"),
+                        ],
+                        default="queued",
+                        max_length=9,
+                    ),
+                ),
+                ("progress", models.FloatField(default=0.0)),
+                ("message", models.TextField(blank=True)),
+                ("result", models.JSONField(default=dict)),
+                ("error", models.TextField(blank=True)),
+                ("error_code", models.CharField(blank=True, max_length=40)),
+                ("queue", models.CharField(max_length=20)),
+                ("needs", models.CharField(blank=True, max_length=20)),
+                (
+                    "priority",
+                    models.PositiveSmallIntegerField(
+                        choices=[(0, "high"), (1, "normal"), (2, "low")], default=1
+                    ),
+                ),
+                ("threads", models.PositiveSmallIntegerField(default=1)),
+                ("timeout_s", models.PositiveIntegerField(default=21600)),
+                ("worker", models.CharField(blank=True, max_length=100)),
+                ("attempt", models.PositiveIntegerField(default=0)),
+                ("max_attempts", models.PositiveSmallIntegerField(default=2)),
+                ("losses", models.PositiveSmallIntegerField(default=0)),
+                ("lease_until", models.DateTimeField(blank=True, null=True)),
+                ("cancel_requested_at", models.DateTimeField(blank=True, null=True)),
+                ("finish_requested_at", models.DateTimeField(blank=True, null=True)),
+                ("pinned", models.BooleanField(default=False)),
+                ("last_seq", models.PositiveIntegerField(default=0)),
+                (
+                    "created_at",
+                    models.DateTimeField(
+                        db_default=django.db.models.functions.datetime.Now(), editable=False
+                    ),
+                ),
+                ("started_at", models.DateTimeField(blank=True, null=True)),
+                ("completed_at", models.DateTimeField(blank=True, null=True)),
+                ("ic", models.FloatField(blank=True, null=True)),
+                ("icir", models.FloatField(blank=True, null=True)),
+                ("rank_ic", models.FloatField(blank=True, null=True)),
+                ("rank_icir", models.FloatField(blank=True, null=True)),
+                ("annualized_return", models.FloatField(blank=True, null=True)),
+                ("information_ratio", models.FloatField(blank=True, null=True)),
+                ("max_drawdown", models.FloatField(blank=True, null=True)),
+                (
+                    "owner",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="training_tasks",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
+                (
+                    "retry_of",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="retries",
+                        to="training.trainingtask",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Worker',
+            name="Worker",
             fields=[
-                ('name', models.CharField(max_length=100, primary_key=True, serialize=False)),
-                ('host', models.CharField(max_length=255)),
-                ('pid', models.PositiveIntegerField()),
-                ('queue', models.CharField(max_length=20)),
-                ('cores', models.PositiveSmallIntegerField()),
-                ('memory_bytes', models.PositiveBigIntegerField()),
-                ('extras', models.JSONField(default=list)),
-                ('versions', models.JSONField(default=dict)),
-                ('draining', models.BooleanField(default=False)),
-                ('started_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
-                ('seen_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+                ("name", models.CharField(max_length=100, primary_key=True, serialize=False)),
+                ("host", models.CharField(max_length=255)),
+                ("pid", models.PositiveIntegerField()),
+                ("queue", models.CharField(max_length=20)),
+                ("cores", models.PositiveSmallIntegerField()),
+                ("memory_bytes", models.PositiveBigIntegerField()),
+                ("extras", models.JSONField(default=list)),
+                ("versions", models.JSONField(default=dict)),
+                ("draining", models.BooleanField(default=False)),
+                (
+                    "started_at",
+                    models.DateTimeField(db_default=django.db.models.functions.datetime.Now()),
+                ),
+                (
+                    "seen_at",
+                    models.DateTimeField(db_default=django.db.models.functions.datetime.Now()),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Export',
+            name="Export",
             fields=[
-                ('task', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='export', serialize=False, to='training.trainingtask')),
-                ('run_id', models.CharField(blank=True, max_length=64)),
-                ('tries', models.PositiveIntegerField(default=0)),
-                ('error', models.TextField(blank=True)),
-                ('next_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
-                ('sent_at', models.DateTimeField(blank=True, null=True)),
+                (
+                    "task",
+                    models.OneToOneField(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        primary_key=True,
+                        related_name="export",
+                        serialize=False,
+                        to="training.trainingtask",
+                    ),
+                ),
+                ("run_id", models.CharField(blank=True, max_length=64)),
+                ("tries", models.PositiveIntegerField(default=0)),
+                ("error", models.TextField(blank=True)),
+                (
+                    "next_at",
+                    models.DateTimeField(db_default=django.db.models.functions.datetime.Now()),
+                ),
+                ("sent_at", models.DateTimeField(blank=True, null=True)),
             ],
         ),
         migrations.CreateModel(
-            name='IdempotencyKey',
+            name="IdempotencyKey",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('key', models.CharField(max_length=128)),
-                ('request_hash', models.CharField(max_length=64)),
-                ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
-                ('owner', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, to=settings.AUTH_USER_MODEL)),
-                ('task', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, to='training.trainingtask')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("key", models.CharField(max_length=128)),
+                ("request_hash", models.CharField(max_length=64)),
+                (
+                    "created_at",
+                    models.DateTimeField(db_default=django.db.models.functions.datetime.Now()),
+                ),
+                (
+                    "owner",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, to=settings.AUTH_USER_MODEL
+                    ),
+                ),
+                (
+                    "task",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, to="training.trainingtask"
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='LogChunk',
+            name="LogChunk",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('attempt', models.PositiveIntegerField()),
-                ('offset', models.PositiveBigIntegerField()),
-                ('size', models.PositiveIntegerField()),
-                ('text', models.TextField()),
-                ('task', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='log_chunks', to='training.trainingtask')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("attempt", models.PositiveIntegerField()),
+                ("offset", models.PositiveBigIntegerField()),
+                ("size", models.PositiveIntegerField()),
+                ("text", models.TextField()),
+                (
+                    "task",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="log_chunks",
+                        to="training.trainingtask",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='MetricPoint',
+            name="MetricPoint",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('attempt', models.PositiveIntegerField()),
-                ('name', models.CharField(max_length=100)),
-                ('step', models.PositiveIntegerField()),
-                ('value', models.FloatField(null=True)),
-                ('at', models.DateTimeField()),
-                ('task', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='points', to='training.trainingtask')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("attempt", models.PositiveIntegerField()),
+                ("name", models.CharField(max_length=100)),
+                ("step", models.PositiveIntegerField()),
+                ("value", models.FloatField(null=True)),
+                ("at", models.DateTimeField()),
+                (
+                    "task",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="points",
+                        to="training.trainingtask",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='TaskEvent',
+            name="TaskEvent",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('seq', models.PositiveIntegerField()),
-                ('attempt', models.PositiveIntegerField()),
-                ('kind', models.CharField(choices=[('created', 'Created'), ('started', 'Started'), ('stage', 'Stage'), ('progress', 'Progress'), ('metric', 'Metric'), ('log', 'Log'), ('cancel_requested', 'Cancel Requested'), ('finish_requested', 'Finish Requested'), ('requeued', 'Requeued'), ('completed', 'Completed'), ('failed', 'Failed'), ('cancelled', 'Cancelled'), ('deleted', 'Deleted')], max_length=20)),
-                ('status', models.CharField(choices=[('pending', 'Pending'), ('running', 'Running'), ('completed', 'Completed'), ('failed', 'Failed'), ('cancelled', 'Cancelled')], max_length=9)),
-                ('stage', models.CharField(choices=[('queued', 'Queued'), ('data', 'Data'), ('fit', 'Fit'), ('predict', 'Predict'), ('evaluate', 'Evaluate'), ('backtest', 'Backtest'), ('save', 'Save')], max_length=9)),
-                ('progress', models.FloatField()),
-                ('message', models.TextField(blank=True)),
-                ('data', models.JSONField(default=dict)),
-                ('at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
-                ('task', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='events', to='training.trainingtask')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("seq", models.PositiveIntegerField()),
+                ("attempt", models.PositiveIntegerField()),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[
+                            ("created", "Created"),
+                            ("started", "Started"),
+                            ("stage", "Stage"),
+                            ("progress", "Progress"),
+                            ("metric", "Metric"),
+                            ("log", "Log"),
+                            ("cancel_requested", "Cancel Requested"),
+                            ("finish_requested", "Finish Requested"),
+                            ("requeued", "Requeued"),
+                            ("completed", "Completed"),
+                            ("failed", "Failed"),
+                            ("cancelled", "Cancelled"),
+                            ("deleted", "Deleted"),
+                        ],
+                        max_length=20,
+                    ),
+                ),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[
+                            ("pending", "Pending"),
+                            ("running", "Running"),
+                            ("completed", "Completed"),
+                            ("failed", "Failed"),
+                            ("cancelled", "Cancelled"),
+                        ],
+                        max_length=9,
+                    ),
+                ),
+                (
+                    "stage",
+                    models.CharField(
+                        choices=[
+                            ("queued", "Queued"),
+                            ("data", "Data"),
+                            ("fit", "Fit"),
+                            ("predict", "Predict"),
+                            ("evaluate", "Evaluate"),
+                            ("backtest", "Backtest"),
+                            ("save", "Save"),
+                        ],
+                        max_length=9,
+                    ),
+                ),
+                ("progress", models.FloatField()),
+                ("message", models.TextField(blank=True)),
+                ("data", models.JSONField(default=dict)),
+                ("at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+                (
+                    "task",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="events",
+                        to="training.trainingtask",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='TaskTag',
+            name="TaskTag",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=50)),
-                ('task', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='tag_rows', to='training.trainingtask')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("name", models.CharField(max_length=50)),
+                (
+                    "task",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="tag_rows",
+                        to="training.trainingtask",
+                    ),
+                ),
             ],
         ),
         migrations.AddIndex(
-            model_name='trainingtask',
-            index=models.Index(condition=models.Q(('status', 'pending')), fields=['queue', 'priority', 'created_at', 'id'], name='task_next_pending'),
+            model_name="trainingtask",
+            index=models.Index(
+                condition=models.Q(("status", "pending")),
+                fields=["queue", "priority", "created_at", "id"],
+                name="task_next_pending",
+            ),
         ),
         migrations.AddIndex(
-            model_name='trainingtask',
-            index=models.Index(condition=models.Q(('status', 'running')), fields=['lease_until'], name='task_leases'),
+            model_name="trainingtask",
+            index=models.Index(
+                condition=models.Q(("status", "running")),
+                fields=["lease_until"],
+                name="task_leases",
+            ),
         ),
         migrations.AddIndex(
-            model_name='trainingtask',
-            index=models.Index(fields=['-created_at', '-id'], name='task_newest'),
+            model_name="trainingtask",
+            index=models.Index(fields=["-created_at", "-id"], name="task_newest"),
         ),
         migrations.AddIndex(
-            model_name='trainingtask',
-            index=models.Index(fields=['owner', '-created_at', '-id'], name='task_newest_of_owner'),
+            model_name="trainingtask",
+            index=models.Index(fields=["owner", "-created_at", "-id"], name="task_newest_of_owner"),
         ),
         migrations.AddIndex(
-            model_name='trainingtask',
-            index=models.Index(fields=['status', '-created_at'], name='task_by_status'),
+            model_name="trainingtask",
+            index=models.Index(fields=["status", "-created_at"], name="task_by_status"),
         ),
         migrations.AddConstraint(
-            model_name='trainingtask',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['pending', 'running', 'completed', 'failed', 'cancelled'])), name='task_status_known'),
+            model_name="trainingtask",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    ("status__in", ["pending", "running", "completed", "failed", "cancelled"])
+                ),
+                name="task_status_known",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='trainingtask',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('completed_at__isnull', False), ('status__in', ['cancelled', 'completed', 'failed'])), models.Q(models.Q(('status__in', ['cancelled', 'completed', 'failed']), _negated=True), ('completed_at__isnull', True)), _connector='OR'), name='task_final_has_its_time'),
+            model_name="trainingtask",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(
+                        ("completed_at__isnull", False),
+                        ("status__in", ["cancelled", "completed", "failed"]),
+                    ),
+                    models.Q(
+                        models.Q(
+                            ("status__in", ["cancelled", "completed", "failed"]), _negated=True
+                        ),
+                        ("completed_at__isnull", True),
+                    ),
+                    _connector="OR",
+                ),
+                name="task_final_has_its_time",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='trainingtask',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('status', 'running'), _negated=True), ('lease_until__isnull', False), _connector='OR'), name='task_running_has_a_lease'),
+            model_name="trainingtask",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("status", "running"), _negated=True),
+                    ("lease_until__isnull", False),
+                    _connector="OR",
+                ),
+                name="task_running_has_a_lease",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='trainingtask',
-            constraint=models.CheckConstraint(condition=models.Q(('progress__gte', 0.0), ('progress__lte', 100.0)), name='task_progress_in_range'),
+            model_name="trainingtask",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("progress__gte", 0.0), ("progress__lte", 100.0)),
+                name="task_progress_in_range",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='trainingtask',
-            constraint=models.CheckConstraint(condition=models.Q(('losses__lte', models.F('max_attempts'))), name='task_losses_bounded'),
+            model_name="trainingtask",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("losses__lte", models.F("max_attempts"))),
+                name="task_losses_bounded",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='idempotencykey',
-            constraint=models.UniqueConstraint(fields=('owner', 'key'), name='key_once_per_owner'),
+            model_name="idempotencykey",
+            constraint=models.UniqueConstraint(fields=("owner", "key"), name="key_once_per_owner"),
         ),
         migrations.AddConstraint(
-            model_name='logchunk',
-            constraint=models.UniqueConstraint(fields=('task', 'attempt', 'offset'), name='log_offset_once'),
+            model_name="logchunk",
+            constraint=models.UniqueConstraint(
+                fields=("task", "attempt", "offset"), name="log_offset_once"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='metricpoint',
-            constraint=models.UniqueConstraint(fields=('task', 'attempt', 'name', 'step'), name='point_once'),
+            model_name="metricpoint",
+            constraint=models.UniqueConstraint(
+                fields=("task", "attempt", "name", "step"), name="point_once"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='taskevent',
-            constraint=models.UniqueConstraint(fields=('task', 'seq'), name='event_seq_once'),
+            model_name="taskevent",
+            constraint=models.UniqueConstraint(fields=("task", "seq"), name="event_seq_once"),
         ),
         migrations.AddConstraint(
-            model_name='taskevent',
-            constraint=models.UniqueConstraint(condition=models.Q(('kind__in', ['cancelled', 'completed', 'failed'])), fields=('task',), name='event_final_once'),
+            model_name="taskevent",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("kind__in", ["cancelled", "completed", "failed"])),
+                fields=("task",),
+                name="event_final_once",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='tasktag',
-            constraint=models.UniqueConstraint(fields=('name', 'task'), name='tag_once_per_task'),
+            model_name="tasktag",
+            constraint=models.UniqueConstraint(fields=("name", "task"), name="tag_once_per_task"),
         ),
     ]

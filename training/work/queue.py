@@ -17,7 +17,7 @@ class RefusedJob(Exception):
     """Something in Redis names another callable than the one we ring for."""
 
 
-class RunNextJob(Job):  # type: ignore[misc]
+class RunNextJob(Job):
     """A job that can name one function only: whoever writes to Redis runs nothing else."""
 
     @property

@@ -68,10 +68,12 @@ def expire_leases() -> list[TrainingTask]:
     """Act for every leader that is gone; the tasks that were moved."""
     over = TrainingTask.objects.filter(status=Status.RUNNING, lease_until__lt=Now())
     moved = []
-    for task_id, attempt, lease_until in over.values_list("id", "attempt", "lease_until"):
-        task = lifecycle.expire(task_id, attempt=attempt, lease_until=lease_until)
+    for seen in over.only("id", "attempt", "lease_until"):
+        task = lifecycle.expire(seen.id, attempt=seen.attempt, lease_until=seen.lease_until)
         if task:
-            log.warning("%s: attempt %s lost its worker: now %s", task_id, attempt, task.status)
+            log.warning(
+                "%s: attempt %s lost its worker: now %s", task.id, seen.attempt, task.status
+            )
             moved.append(task)
     return moved
 

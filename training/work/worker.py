@@ -12,11 +12,13 @@ import signal
 import socket
 import time
 import uuid
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import django_rq
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection, connections
 from django.db.models.functions import Now
@@ -41,7 +43,7 @@ EXTRAS = ("xgboost", "catboost", "torch")
 TOLD_VERSIONS = ("pyqlib", "lightgbm", "pandas", "numpy", *EXTRAS)
 
 
-class TrainingWorker(RqWorker):  # type: ignore[misc]
+class TrainingWorker(RqWorker):
     """RQ's worker without its traps; see the notes at each method."""
 
     def __init__(self, *args: Any, slot: str, **kwargs: Any) -> None:
@@ -131,7 +133,7 @@ class TrainingWorker(RqWorker):  # type: ignore[misc]
 
     def handle_warm_shutdown_request(self) -> None:
         """Told to stop: the horse gives its task back to the queue."""
-        super().handle_warm_shutdown_request()
+        log.info("worker %s: told to stop", self.slot)
         self._signal_horse(signal.SIGTERM)
 
     def kill_horse(self, sig: int = signal.SIGKILL) -> None:
@@ -140,10 +142,9 @@ class TrainingWorker(RqWorker):  # type: ignore[misc]
 
     def _signal_horse(self, sig: int) -> None:
         if self.horse_pid:
-            try:
+            # It may have ended meanwhile, which is what we want.
+            with suppress(ProcessLookupError):
                 os.kill(self.horse_pid, sig)
-            except ProcessLookupError:
-                pass  # it has ended meanwhile, which is what we want
 
     # ── What the database knows of us ─────────────────────────────────────────────────
 
@@ -172,6 +173,20 @@ class TrainingWorker(RqWorker):  # type: ignore[misc]
         row = WorkerRow.objects.filter(name=self.slot)
         if _with_database(lambda: row.update(seen_at=Now())) == 0:
             self._tell_birth()
+
+
+def run(queue: str, *, slot: str) -> None:
+    """Work on the queue's tasks until SIGTERM or SIGINT, as the worker of that lasting name."""
+    for folder in (settings.RUNTIME_DIR, settings.SCRATCH_DIR, settings.ARTIFACTS_DIR):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    worker = TrainingWorker(
+        [django_rq.get_queue(queue)],
+        slot=slot,
+        connection=django_rq.get_connection(queue),
+        serializer="rq.serializers.JSONSerializer",
+        job_class=settings.RQ["JOB_CLASS"],
+    )
+    worker.work(logging_level="INFO")
 
 
 def take_slot(slot: str) -> None:
@@ -225,9 +240,9 @@ def clear_scratch() -> None:
     running = _with_database(
         lambda: {
             f"{task_id}-{attempt}"
-            for task_id, attempt in TrainingTask.objects.filter(
-                status=Status.RUNNING
-            ).values_list("id", "attempt")
+            for task_id, attempt in TrainingTask.objects.filter(status=Status.RUNNING).values_list(
+                "id", "attempt"
+            )
         }
     )
     if running is None or not settings.SCRATCH_DIR.is_dir():

@@ -3,11 +3,10 @@
 import socket
 from typing import Any
 
-import django_rq
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from training.work.worker import TrainingWorker
+from training.work import worker
 
 
 class Command(BaseCommand):
@@ -22,16 +21,6 @@ class Command(BaseCommand):
 
     def handle(self, *, queue: str, name: str | None, **_: Any) -> None:
         """Work until SIGTERM or SIGINT; a running task then goes back to the queue."""
-        settings.RUNTIME_DIR.mkdir(parents=True, exist_ok=True, mode=0o700)
-        settings.SCRATCH_DIR.mkdir(parents=True, exist_ok=True, mode=0o700)
-        settings.ARTIFACTS_DIR.mkdir(parents=True, exist_ok=True, mode=0o700)
         if settings.TRAINING_THREADS < 1:
             raise CommandError("PLATFORM_TRAINING_THREADS must be at least 1")
-        worker = TrainingWorker(
-            [django_rq.get_queue(queue)],
-            slot=name or f"{queue}-{socket.gethostname()}",
-            connection=django_rq.get_connection(queue),
-            serializer="rq.serializers.JSONSerializer",
-            job_class=settings.RQ["JOB_CLASS"],
-        )
-        worker.work(logging_level="INFO")
+        worker.run(queue, slot=name or f"{queue}-{socket.gethostname()}")
