@@ -50,6 +50,13 @@ def test_every_refusal_has_the_one_shape(api, method, path, headers, status, cod
     assert set(error) <= {"code", "message", "fields"}
 
 
+def test_the_page_of_the_schema_has_its_errors_in_the_same_shape(client_of):
+    response = client_of(None).get("/api/docs", HTTP_ACCEPT="text/html")
+
+    assert response.status_code == 401
+    assert response.json()["error"]["code"] == "not_authenticated"
+
+
 def test_what_breaks_on_our_side_is_told_without_its_insides(api, make_task, monkeypatch):
     def broken(*_: object, **__: object):
         raise RuntimeError("password=hunter2")

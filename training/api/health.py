@@ -2,7 +2,7 @@
 
 from ipaddress import ip_address
 
-from django.db import DatabaseError, connection
+from django.db import Error, connection
 from django.db.migrations.executor import MigrationExecutor
 from drf_spectacular.utils import extend_schema
 from rest_framework.permissions import BasePermission
@@ -71,7 +71,7 @@ def _missing() -> dict[str, str]:
             missing["migrations"] = f"{unapplied} not applied: run manage.py migrate"
         elif not Worker.objects.alive().filter(draining=False).exists():
             missing["worker"] = "none was seen lately: start one"
-    except DatabaseError as error:
+    except Error as error:
         missing["database"] = f"does not answer: {type(error).__name__}"
     if not queue.ping():
         missing["redis"] = "does not answer"
@@ -79,6 +79,6 @@ def _missing() -> dict[str, str]:
 
 
 def _unapplied() -> int:
-    """How many migrations this code has that the database has not. Raises: DatabaseError."""
+    """How many migrations this code has that the database has not. Raises: Error."""
     executor = MigrationExecutor(connection)
     return len(executor.migration_plan(executor.loader.graph.leaf_nodes()))

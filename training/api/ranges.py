@@ -1,4 +1,7 @@
-"""A file as a download: resumable by one byte range, never held in memory as a whole.
+"""A file as a download: resumable by one byte range, read block by block.
+
+daphne takes blocks faster than a slow reader does and keeps the difference in memory; a server
+with back-pressure (uvicorn, or nginx before it) does not.
 
 Django's FileResponse knows no ranges, and under ASGI it reads the whole file first;
 WhiteNoise's ranges refuse a single byte and know no If-Range.

@@ -11,6 +11,7 @@ from drf_spectacular.utils import OpenApiExample, OpenApiResponse
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.renderers import JSONRenderer
+from rest_framework.response import Response
 
 from .errors import body
 from .serializers import ErrorShape
@@ -71,6 +72,13 @@ class Docs(SpectacularSwaggerSplitView):
     """The schema as a page. It asks nothing of any other server."""
 
     permission_classes = [IsAuthenticated]
+
+    def handle_exception(self, exc: Exception) -> Response:
+        """Errors are JSON, here too."""
+        renderer = JSONRenderer()
+        self.request.accepted_renderer = renderer
+        self.request.accepted_media_type = renderer.media_type
+        return super().handle_exception(exc)
 
     @staticmethod
     def _swagger_ui_resource(filename: str) -> str:
