@@ -21,17 +21,16 @@ CONFIG = {
     },
 }
 FILES = {"pred.pkl": b"pred", "portfolio_analysis/report.pkl": b"report", "log.txt": b"a line\n"}
-ROUNDS = 1_200
 
 
-def curves() -> list[dict[str, Any]]:
-    """Two curves, more points than MLflow takes in one request; one value was NaN."""
+def curves(rounds: int) -> list[dict[str, Any]]:
+    """Two curves, `rounds` points each, and one more value that was NaN."""
     points: list[dict[str, Any]] = [
         {"name": name, "step": step, "value": 1 / step, "at": f"2026-01-02T03:04:05.{step:06d}Z"}
-        for step in range(1, ROUNDS + 1)
+        for step in range(1, rounds + 1)
         for name in ("train.l2@5", "valid.l2@5")
     ]
-    points.append({**points[-1], "step": ROUNDS + 1, "value": None})
+    points.append({**points[-1], "step": rounds + 1, "value": None})
     return points
 
 
@@ -39,8 +38,8 @@ def curves() -> list[dict[str, Any]]:
 def completed(make_task: Callable[..., TrainingTask]) -> Callable[..., TrainingTask]:
     """Make a completed task with log, curves and two artifacts in its folder."""
 
-    def make(**fields: Any) -> TrainingTask:
-        files = {**FILES, archive.CURVES: json.dumps(curves()).encode()}
+    def make(*, rounds: int = 3, **fields: Any) -> TrainingTask:
+        files = {**FILES, archive.CURVES: json.dumps(curves(rounds)).encode()}
         result = {
             "metrics": {"ic": 0.031, "max_drawdown": -0.2},
             "artifacts": [{"path": name, "bytes": len(text)} for name, text in files.items()],

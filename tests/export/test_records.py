@@ -78,7 +78,7 @@ def test_points_are_the_curves_without_gaps_and_then_the_metrics(completed):
 
     points = records.points(task)
 
-    assert len(points) == 2 * 1_200 + 2
+    assert len(points) == 2 * 3 + 2
     assert points[0] == records.Point("train.l2_5", 1.0, 1767323045000, 1)
     assert {point.name for point in points[-2:]} == {"ic", "max_drawdown"}
     assert points[-1].at_ms == round(task.completed_at.timestamp() * 1000)
