@@ -122,7 +122,9 @@ class TrainingWorker(RqWorker):
     # ── The work-horse ────────────────────────────────────────────────────────────────
 
     def fork_work_horse(self, job: Any, queue: Any) -> None:
-        """No database connection may be shared by two processes."""
+        """With a living host; and no database connection may be shared by two processes."""
+        # Not at the next heart beat: the task whose host has died may be the next one here.
+        self._ensure_host()
         connections.close_all()
         super().fork_work_horse(job, queue)
 
@@ -168,8 +170,7 @@ class TrainingWorker(RqWorker):
         if self._is_horse or time.monotonic() - self._seen_at < SEEN_EVERY_S - 1:
             return
         self._seen_at = time.monotonic()
-        if self._host and self._host.ensure_alive():
-            log.warning("the engine host had died; a new one was started")
+        self._ensure_host()
         row = WorkerRow.objects.filter(name=self.slot)
         if _with_database(lambda: row.update(seen_at=Now())) == 0:
             self._tell_birth()
@@ -187,6 +188,10 @@ def run(queue: str, *, slot: str) -> None:
         job_class=settings.RQ["JOB_CLASS"],
     )
     worker.work(logging_level="INFO")
+
+    def _ensure_host(self) -> None:
+        if self._host and self._host.ensure_alive():
+            log.warning("the engine host had died; a new one was started")
 
 
 def take_slot(slot: str) -> None:
