@@ -29,57 +29,9 @@ def facts(*, has_real_prices: bool) -> Market:
     return Market("demo", names, "DEMOIDX", date(2020, 1, 2), date(2023, 11, 1))
 
 
-TOP50 = tuple(
-    [
-        "AAPL",
-        "ABBV",
-        "AMGN",
-        "AMZN",
-        "BA",
-        "BAC",
-        "BKNG",
-        "BRK.B",
-        "C",
-        "CAT",
-        "CMCSA",
-        "CSCO",
-        "CVS",
-        "CVX",
-        "DIS",
-        "F",
-        "FB",
-        "GE",
-        "GILD",
-        "GM",
-        "GOOGL",
-        "GS",
-        "HAL",
-        "HD",
-        "IBM",
-        "INTC",
-        "JNJ",
-        "JPM",
-        "KO",
-        "MCD",
-        "MRK",
-        "MSFT",
-        "MU",
-        "NFLX",
-        "ORCL",
-        "PEP",
-        "PFE",
-        "PG",
-        "PM",
-        "QCOM",
-        "SBUX",
-        "SLB",
-        "T",
-        "TSLA",
-        "UNH",
-        "V",
-        "VZ",
-        "WFC",
-        "WMT",
-        "XOM",
-    ]
-)
+_NAMES = """
+AAPL ABBV AMGN AMZN BA BAC BKNG BRK.B C CAT CMCSA CSCO CVS CVX DIS F FB GE GILD GM GOOGL GS HAL HD
+IBM INTC JNJ JPM KO MCD MRK MSFT MU NFLX ORCL PEP PFE PG PM QCOM SBUX SLB T TSLA UNH V VZ WFC WMT
+XOM
+"""
+TOP50 = tuple(_NAMES.split())
