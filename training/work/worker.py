@@ -175,6 +175,10 @@ class TrainingWorker(RqWorker):
         if _with_database(lambda: row.update(seen_at=Now())) == 0:
             self._tell_birth()
 
+    def _ensure_host(self) -> None:
+        if self._host and self._host.ensure_alive():
+            log.warning("the engine host had died; a new one was started")
+
 
 def run(queue: str, *, slot: str) -> None:
     """Work on the queue's tasks until SIGTERM or SIGINT, as the worker of that lasting name."""
@@ -188,10 +192,6 @@ def run(queue: str, *, slot: str) -> None:
         job_class=settings.RQ["JOB_CLASS"],
     )
     worker.work(logging_level="INFO")
-
-    def _ensure_host(self) -> None:
-        if self._host and self._host.ensure_alive():
-            log.warning("the engine host had died; a new one was started")
 
 
 def take_slot(slot: str) -> None:
