@@ -164,7 +164,7 @@ def test_a_second_start_on_the_same_state_is_refused_and_harms_nothing(start):
 
 
 def _wait_until_final(platform: Start, task_id: str, token: str) -> dict[str, object]:
-    request = urllib.request.Request(  # noqa: S310
+    request = urllib.request.Request(
         f"http://127.0.0.1:{platform.port}/api/tasks/{task_id}",
         headers={"Authorization": f"Bearer {token}"},
     )
