@@ -5,8 +5,10 @@ import json
 import signal
 
 import pytest
+import websockets
 
 from tests.live.conftest import close_code, hear, hear_nothing, hear_until
+from training.live.outlet import STUCK_S
 
 pytestmark = pytest.mark.redis
 
@@ -293,10 +295,10 @@ async def test_three_hundred_sockets_get_every_event_once(platform, watch, task_
 
 
 async def test_a_slow_reader_misses_nothing_and_holds_nobody_up(platform, watch, task_id):
-    async with watch(max_queue=1) as slow, watch() as fast:
+    async with watch(max_queue=1, narrow=True) as slow, watch() as fast:
         await hear(slow)
         await hear(fast)
-        last = platform.do("log", task_id, chars=15_000, count=600)
+        last = platform.do("log", task_id, chars=15_000, count=300)
         heard = await hear_until(fast, last)
         late = await hear_until(slow, last)
 
@@ -304,9 +306,9 @@ async def test_a_slow_reader_misses_nothing_and_holds_nobody_up(platform, watch,
 
 
 async def test_joined_progress_names_where_it_begins(platform, watch, task_id):
-    async with watch(max_queue=1) as slow:
+    async with watch(max_queue=1, narrow=True) as slow:
         await hear(slow)
-        filled = platform.do("log", task_id, chars=15_000, count=900)
+        filled = platform.do("log", task_id, chars=15_000, count=300)
         platform.do("report", task_id, count=400)
         last = platform.do("complete", task_id)
         late = await hear_until(slow, last)
@@ -317,3 +319,18 @@ async def test_joined_progress_names_where_it_begins(platform, watch, task_id):
     assert joined
     assert {one["type"] for one in joined} == {"progress"}
     assert sum(one["type"] == "log" for one in late) == filled - 2
+
+
+async def test_who_does_not_read_at_all_is_closed_and_may_come_back(platform, watch, task_id):
+    stuck = await watch(max_queue=1, narrow=True, close_timeout=1)
+    first = await hear(stuck)
+    last = platform.do("log", task_id, chars=15_000, count=300)
+    await asyncio.sleep(STUCK_S + 3)
+    heard = [first]
+    with pytest.raises(websockets.ConnectionClosed):
+        while True:
+            heard.append(await hear(stuck))
+    async with watch(after=heard[-1]["seq"]) as again:
+        heard += await hear_until(again, last)
+
+    assert seqs(heard) == list(range(2, last + 1))

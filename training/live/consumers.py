@@ -44,7 +44,7 @@ async def task_socket(scope: Scope, receive: Receive, send: Send) -> None:
     if admission is None:
         return
     if admission.snapshot is None:
-        await closing.refuse(receive, send, closing.NOT_FOUND)
+        await closing.close(send, closing.NOT_FOUND)
         return
     after = _number(_query(scope, "after"))
     await _serve(TaskSocket(scope["credential"], admission, Outlet(send), after), receive, send)
@@ -67,27 +67,29 @@ async def nowhere(scope: Scope, receive: Receive, send: Send) -> None:
 async def _admit(
     scope: Scope, receive: Receive, send: Send, task_id: str | None
 ) -> Admission | None:
-    """Who comes in; None if refused, and told so."""
+    """Who comes in; None if refused, and told so.
+
+    Accepts first: in a storm the database is asked for longer than a handshake may take.
+    """
+    await closing.accept(receive, send)
     try:
         admission = await reads.run(reads.admit, scope["credential"], task_id)
     except DatabaseError as error:
         log.warning("a socket could not be let in: %r", error)
-        await closing.refuse(receive, send, closing.TRY_AGAIN)
+        await closing.close(send, closing.TRY_AGAIN)
         return None
     if admission is None:
-        await closing.refuse(receive, send, closing.NOT_SIGNED_IN)
+        await closing.close(send, closing.NOT_SIGNED_IN)
     return admission
 
 
 async def _serve(socket: "Socket", receive: Receive, send: Send) -> None:
     here = hub.current()
     if not here.enter(socket):
-        await closing.refuse(receive, send, closing.TOO_MANY)
+        await closing.close(send, closing.TOO_MANY)
         return
     writer: asyncio.Task[None] | None = None
     try:
-        await receive()
-        await send({"type": "websocket.accept"})
         writer = asyncio.create_task(_write(socket, here))
         await _read(socket, receive)
     except asyncio.CancelledError:

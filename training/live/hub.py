@@ -20,7 +20,7 @@ from django.db import Error as DatabaseError
 
 from training.states import EventKind
 
-from . import closing, reads
+from . import closing, daphne_socket, reads
 from .authentication import Credential
 from .listing import Listing
 from .publish import LAYER_ERRORS, LIST_GROUP, NOT_SENT, task_group
@@ -37,6 +37,10 @@ RECHECK_S = 20.0
 
 SUBSCRIBE_WAIT_S = 1.0
 """A new watch waits so long for Redis, then goes by its own looks until Redis is there."""
+
+
+GOODBYE_S = 0.2
+"""What the sockets have to say that the server goes."""
 
 
 class Member(Protocol):
@@ -68,6 +72,7 @@ class Hub:
         self._jobs: set[asyncio.Task[None]] = set()
         self._standing: list[asyncio.Task[None]] = []
         self._lagging: set[str] = set()
+        daphne_socket.before_shutdown(self._say_goodbye, wait_s=GOODBYE_S)
 
     # ── Sockets come and go ─────────────────────────────────────────────────────────────
 
@@ -124,6 +129,10 @@ class Hub:
         self._jobs.add(task)
         task.add_done_callback(self._jobs.discard)
         return task
+
+    def _say_goodbye(self) -> None:
+        for member in self._members:
+            member.stop(closing.GOING_AWAY)
 
     def _rest(self) -> None:
         """Nobody is here: stop listening and looking until someone comes."""

@@ -1,17 +1,16 @@
 """The way out to one client: its ASGI `send`, bounded.
 
 daphne's `send` never waits: it appends to the transport's buffer in memory. So before each
-message the size of that buffer is read (a private matter of Twisted's transport, hence only
-here; a server that lets `send` wait, such as uvicorn, is watched by time instead). What the
+message the size of that buffer is read; a server that lets `send` wait, such as uvicorn, is
+watched by time instead. What the
 kernel's own socket buffers hold, some megabytes on one machine, nobody sees.
 """
 
 import asyncio
 import time
-from functools import partial
 from typing import Any
 
-from . import closing
+from . import closing, daphne_socket
 from .authentication import Send
 
 UNSENT_MAX_BYTES = 65_536
@@ -33,21 +32,21 @@ class Outlet:
     was_full: whether the client was slow of late, so that what waits for it may be joined.
     """
 
-    __slots__ = ("_closed", "_send", "_transport", "was_full")
+    __slots__ = ("_closed", "_send", "_protocol", "was_full")
 
     def __init__(self, send: Send) -> None:
         self._send = send
-        self._transport = _transport_of(send)
+        self._protocol = daphne_socket.protocol_of(send)
         self._closed = False
         self.was_full = False
 
     async def send(self, text: str) -> None:
         """Send when there is room. Raises: TooSlow."""
         message = {"type": "websocket.send", "text": text}
-        if self._transport is None:
+        if self._protocol is None:
             await self._send_watched(message)
             return
-        if self._unsent() > UNSENT_MAX_BYTES:
+        if daphne_socket.unsent_bytes(self._protocol) > UNSENT_MAX_BYTES:
             await self._room()
         await self._send(message)
 
@@ -57,14 +56,10 @@ class Outlet:
             self._closed = True
             await closing.close(self._send, code)
 
-    def _unsent(self) -> int:
-        transport = self._transport
-        return int(len(transport.dataBuffer) - transport.offset + transport._tempDataLen)
-
     async def _room(self) -> None:
         self.was_full = True
-        least, deadline = self._unsent(), time.monotonic() + STUCK_S
-        while (unsent := self._unsent()) > UNSENT_MAX_BYTES:
+        least, deadline = daphne_socket.unsent_bytes(self._protocol), time.monotonic() + STUCK_S
+        while (unsent := daphne_socket.unsent_bytes(self._protocol)) > UNSENT_MAX_BYTES:
             if unsent < least:
                 least, deadline = unsent, time.monotonic() + STUCK_S
             if time.monotonic() > deadline:
@@ -80,12 +75,3 @@ class Outlet:
             raise TooSlow from None
         if time.monotonic() - began > _POLL_S:
             self.was_full = True
-
-
-def _transport_of(send: Send) -> Any:
-    """Twisted's transport behind daphne's `send`; None under other servers."""
-    if not isinstance(send, partial) or not send.args:
-        return None
-    transport = getattr(send.args[0], "transport", None)
-    known = all(hasattr(transport, name) for name in ("dataBuffer", "offset", "_tempDataLen"))
-    return transport if known else None

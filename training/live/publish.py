@@ -32,7 +32,7 @@ LIST_GROUP = "training.tasks"
 LAYER_ERRORS: tuple[type[Exception], ...] = (RedisError, OSError)
 """What a channel layer raises when Redis is away."""
 
-NOT_SENT = (RedisError, OSError, RuntimeError, TypeError, ValueError)
+NOT_SENT = (RedisError, OSError, RuntimeError, LookupError, TypeError, ValueError)
 """What an attempt to publish may raise; RuntimeError: the in-memory layer inside a loop."""
 
 TIMEOUT_S = 0.25
