@@ -43,6 +43,7 @@ class Pace:
     first: tuple[float, float] | None = None
     left_s: float | None = None
     told_at: float = 0.0
+    of_all: bool = False
 
     def hear(self, event: Event, now: float) -> None:
         """Take in a message; `now` in monotonic seconds."""
@@ -52,18 +53,23 @@ class Pace:
         done, total = data.get("done"), data.get("total")
         if data.get("eta_s") is not None:
             # The platform has measured whole trainings like this one.
-            self.left_s, self.told_at = data["eta_s"], now
+            self.left_s, self.told_at, self.of_all = data["eta_s"], now, True
         elif done and total:
             self.first = self.first or (now, done)
             elapsed, counted = now - self.first[0], done - self.first[1]
             if counted > 0 and elapsed >= MEASURED_AFTER_S:
-                self.left_s, self.told_at = elapsed / counted * (total - done), now
+                self.left_s = elapsed / counted * (total - done)
+                self.told_at, self.of_all = now, False
 
     def text(self, now: float) -> str:
-        """Such as "12 s left"; "" if nothing was measured."""
+        """Such as "12 s left", or "12 s left in fit"; "" if nothing was measured."""
         if self.left_s is None:
             return ""
-        return f"{max(self.left_s - (now - self.told_at), 0):.0f} s left"
+        left_s = max(self.left_s - (now - self.told_at), 0)
+        # A stage may end before its last unit: a fit that gets no better stops early.
+        return (
+            f"{left_s:.0f} s left" if self.of_all else f"up to {left_s:.0f} s left in {self.stage}"
+        )
 
 
 class _Left(ProgressColumn):
@@ -86,6 +92,7 @@ class Watch:
     pace: Pace = field(default_factory=Pace)
     last: Event | None = None
     metric: str = ""
+    count: tuple[str, str] = ("", "")
 
     def follow(self, events: Iterable[Event | None]) -> Event | None:
         """Show every event until the final one, and answer it."""
@@ -131,13 +138,20 @@ class Watch:
             newest = points[-1]
             if newest["value"] is not None:
                 self.metric = f"{newest['name']} {newest['value']:.5g}"
-        elif event["type"] == "stage":
-            self.metric = ""
         self.pace.hear(event, time.monotonic())
         self.last = event
 
     def _message(self, event: Event) -> str:
-        return ", ".join(text for text in (event["message"], self.metric) if text)[:60]
+        return ", ".join(text for text in (event["message"], *self._counts(event)) if text)[:60]
+
+    def _counts(self, event: Event) -> list[str]:
+        """Such as "iteration 12 of 300" and "valid.l2 0.98"."""
+        data = event.get("data") or {}
+        if data.get("stage") == event["stage"] and data.get("done") and data.get("unit"):
+            of = f" of {data['total']}" if data.get("total") else ""
+            self.count = (event["stage"], f"{data['unit']} {data['done']}{of}")
+        stage, count = self.count
+        return [count if stage == event["stage"] else "", self.metric if stage == "fit" else ""]
 
 
 def show_result(console: Console, task: dict[str, Any]) -> None:
