@@ -10,6 +10,7 @@ from typing import Any
 
 from django.db import transaction
 from django.dispatch import Signal
+from django.utils import timezone
 
 from .models import TaskEvent, TrainingTask
 from .sanitise import clean
@@ -80,7 +81,7 @@ def deleted(task: TrainingTask) -> dict[str, Any]:
         "progress": task.progress,
         "stage": task.stage,
         "message": "deleted",
-        "timestamp": None,
+        "timestamp": instant(timezone.now()),
         "data": {},
     }
 

@@ -345,6 +345,14 @@ def pin(task_id: str, *, pinned: bool) -> None:
     TrainingTask.objects.filter(pk=task_id).update(pinned=pinned)
 
 
+def note_export(task_id: str, *, run_id: str) -> None:
+    """Add to a completed task's result under which MLflow run it was sent on; no event."""
+    with transaction.atomic():
+        task = _get(task_id, lock=True)
+        task.result["mlflow_run_id"] = run_id
+        task.save(update_fields=["result"])
+
+
 def delete(task_id: str) -> TrainingTask:
     """Remove a final task's rows and tell its listeners; files are the caller's to remove.
 

@@ -284,3 +284,27 @@ def test_the_database_refuses_a_final_status_without_its_time(make_task):
 
     with pytest.raises(IntegrityError), transaction.atomic():
         TrainingTask.objects.filter(pk=task.pk).update(status=Status.COMPLETED)
+
+
+def test_the_mlflow_run_joins_the_result_and_leaves_the_rest_alone(make_task):
+    task = make_task(status=Status.COMPLETED)
+    before = dict(task.result)
+
+    lifecycle.note_export(task.id, run_id="run-1")
+
+    task.refresh_from_db()
+    assert task.result == {**before, "mlflow_run_id": "run-1"}
+    assert task.status == Status.COMPLETED
+
+
+def test_listeners_hear_of_a_deletion_with_its_time(make_task, django_capture_on_commit_callbacks):
+    task = make_task(status=Status.COMPLETED)
+    heard = []
+    events.recorded.connect(lambda message, **_: heard.append(message), weak=False)
+
+    with django_capture_on_commit_callbacks(execute=True):
+        lifecycle.delete(task.id)
+
+    told = [message for message in heard if message["type"] == "deleted"]
+    assert [message["seq"] for message in told] == [task.last_seq + 1]
+    assert told[0]["timestamp"].endswith("Z")
