@@ -56,18 +56,18 @@ def session(dataset: dict[str, Any], *, recorder: FolderRecorder) -> Iterator[No
         R.end_exp(status)
 
 
-def prepare_libraries(model: dict[str, Any], *, threads: int) -> None:
+def prepare_libraries(model: dict[str, Any], *, threads: int, seed: int = SEED) -> None:
     """Load the model's library, then set its seeds and threads: torch draws weights on creation.
 
     model: `class` and `module_path` from the recipe, never from a user.
     """
     importlib.import_module(model["module_path"])
-    random.seed(SEED)
+    random.seed(seed)
     # Qlib's models draw from numpy's global generator.
-    np.random.seed(SEED)
+    np.random.seed(seed)
     torch = sys.modules.get("torch")
     if torch is not None:
-        torch.manual_seed(SEED)
+        torch.manual_seed(seed)
         torch.set_num_threads(threads)
 
 

@@ -98,7 +98,8 @@ class Training:
 
     def _make_model(self) -> Any:
         config = self.task["model"]
-        prepare_libraries(config, threads=self.job["threads"])
+        seed = self.job["config"].get("platform", {}).get("seed", 0)
+        prepare_libraries(config, threads=self.job["threads"], seed=seed)
         kwargs = config.setdefault("kwargs", {})
         if needs_plateau_scheduler(config["class"], kwargs):
             kwargs["scheduler"] = plateau_scheduler()
