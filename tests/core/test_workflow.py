@@ -280,6 +280,14 @@ def test_the_canonical_config_says_what_was_left_to_defaults():
     assert (result.model, result.handler, result.needs) == ("LGBModel", "Alpha158", "")
 
 
+def test_rounds_that_were_given_are_not_replaced_by_the_default():
+    text = changed(f"{MODEL}.num_boost_round", 7)
+
+    kwargs = checked(text).config["task"]["model"]["kwargs"]
+
+    assert kwargs["num_boost_round"] == 7
+
+
 def test_lightgbms_other_seeds_are_left_to_a_seed_that_was_given():
     kwargs = checked(changed(f"{MODEL}.random_state", 7)).config["task"]["model"]["kwargs"]
 

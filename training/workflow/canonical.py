@@ -33,7 +33,8 @@ def complete(task: dict[str, Any], *, catalogue: Catalogue, threads: int) -> Non
 
 def _completed(entry: Entry, kwargs: dict[str, Any], *, threads: int) -> dict[str, Any]:
     result = dict(kwargs)
-    taken = {entry.own_name(name) for name in kwargs}
+    # Also by the names given: Qlib's own `num_boost_round` is an alias to LightGBM.
+    taken = {*kwargs, *(entry.own_name(name) for name in kwargs)}
     for parameter in entry.parameters.values():
         fixed = parameter.required or parameter.rule.kind in _NOT_SHOWN
         if not fixed and parameter.name not in taken and parameter.default is not None:
