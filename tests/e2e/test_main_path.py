@@ -24,7 +24,7 @@ def client(platform: Platform) -> Client:
 
 def endless_fit(ground: Ground, **changes: Any) -> str:
     """A fit of many minutes."""
-    return workflows.small(ground.market, instruments=4, rounds=200_000, **changes)
+    return workflows.small(ground.market, instruments=4, rounds=100_000, **changes)
 
 
 def test_a_posted_workflow_is_trained_watched_and_kept(
@@ -32,7 +32,7 @@ def test_a_posted_workflow_is_trained_watched_and_kept(
 ):
     task_id = client.submit(workflows.small(ground.market))
     heard = watch(task_id)
-    heard.wait_for("stage", stage="fit")
+    heard.wait_for("stage", stage="fit", within_s=120)
     log_during = client.log(task_id)
     task = client.final(task_id, within_s=120)
 
