@@ -1,6 +1,7 @@
 """A platform of real processes for the sockets' tests: Redis, daphne, and a driver that commits."""
 
 import asyncio
+import contextlib
 import itertools
 import json
 import os
@@ -235,6 +236,15 @@ async def hear_until(client: ClientConnection, seq: int) -> list[dict[str, Any]]
     heard = [await hear(client)]
     while heard[-1]["seq"] != seq:
         heard.append(await hear(client))
+    return heard
+
+
+async def hear_all(client: ClientConnection) -> list[dict[str, Any]]:
+    """The messages until the server closes; fails if it does not."""
+    heard = []
+    with contextlib.suppress(websockets.ConnectionClosed):
+        while True:
+            heard.append(await hear(client))
     return heard
 
 

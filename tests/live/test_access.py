@@ -75,6 +75,7 @@ async def test_a_token_in_the_address_is_nothing(platform, people, path):
 async def test_one_user_has_so_many_sockets(platform, people, path):
     clients = await asyncio.gather(*(platform.connect(path, people[0]) for _ in range(200)))
     try:
+        await asyncio.gather(*(hear(client) for client in clients))
         async with platform.connect(path, people[0]) as client:
             assert await close_code(client) == 4429
         async with platform.connect(path, people[1]) as client:

@@ -33,7 +33,6 @@ FRAME_MAX_CHARS = 4_096
 ANSWERS_PER_S = 10
 """A client that talks faster is answered so often, and otherwise ignored."""
 
-_RETRY_S = 1.0
 _GOODBYE_S = 0.05
 
 
