@@ -114,13 +114,14 @@ def _venv_works() -> bool:
 
 def _make_venv() -> None:
     """Make `.venv`; without Python's own means (Debian parts them off), by virtualenv."""
-    if importlib.util.find_spec("ensurepip") and importlib.util.find_spec("venv"):
-        command, environment = [sys.executable, "-m", "venv", "--clear", str(VENV)], {}
-    else:
-        _fetch_virtualenv()
-        command = [sys.executable, "-m", "virtualenv", "--clear", "--no-download", str(VENV)]
-        environment = {"PYTHONPATH": str(BOOTSTRAP)}
-    if _run("Making the virtual environment", command, environment) != 0:
+    title = "Making the virtual environment"
+    own = [sys.executable, "-m", "venv", "--clear", str(VENV)]
+    complete = all(importlib.util.find_spec(name) for name in ("ensurepip", "venv"))
+    if complete and _run(title, own) == 0:
+        return
+    _fetch_virtualenv()
+    kept = [sys.executable, "-m", "virtualenv", "--clear", "--no-download", str(VENV)]
+    if _run(title, kept, {"PYTHONPATH": str(BOOTSTRAP)}) != 0:
         raise CannotInstall(f"No virtual environment could be made.\n{_end_of_log()}")
 
 
@@ -209,7 +210,9 @@ def _watch(process: subprocess.Popen[bytes], title: str, started: float) -> int:
 
 
 def _end_of_log(lines: int = 15) -> str:
-    return "\n".join(LOG.read_text(errors="replace").splitlines()[-lines:])
+    """What the last command said."""
+    said = LOG.read_text(errors="replace").rpartition("\n$ ")[2]
+    return "\n".join(said.splitlines()[1:][-lines:])
 
 
 def _shown(path: Path) -> str:
