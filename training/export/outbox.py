@@ -19,7 +19,7 @@ HORIZON = timedelta(days=7)
 """When the export is switched on, results that ended so lately go too, older ones stay here."""
 
 HOLD = timedelta(minutes=3)
-"""A claim lasts so long after its last sign of life; longer than one request may take."""
+"""A claim lasts so long after its last sign of life: longer than MLflow waits for one answer."""
 
 FIRST_WAIT_S = 5.0
 LONGEST_WAIT_S = 600.0
