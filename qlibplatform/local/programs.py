@@ -1,6 +1,7 @@
 """What runs on one machine, and supervisord's configuration for it."""
 
 import importlib.util
+import os
 import re
 import shlex
 import shutil
@@ -45,6 +46,9 @@ def programs(place: Place) -> list[Program]:
     ]
     if importlib.util.find_spec("torch"):
         running.append(_worker("torch", at_once=False))
+    if os.environ.get("PLATFORM_MLFLOW_TRACKING_URI"):
+        export = [*MANAGE, "export_mlflow", "--skip-checks"]
+        running.append(Program("export", export, stop_within_s=9, at_once=False))
     return running
 
 
