@@ -162,29 +162,27 @@ REDIS_URL: str = env.str("REDIS_URL", f"unix://{RUNTIME_DIR / 'redis.sock'}")
 
 
 def _rq_connection(url: str) -> dict[str, Any]:
-    """RQ's settings for the address: by parts, as RQ drops time limits beside a URL."""
-    parts = urlsplit(url)
-    connection: dict[str, Any] = {
-        "SERIALIZER": "json",
-        # Few and quick tries: a request must not wait for a Redis that is gone.
-        "REDIS_CLIENT_KWARGS": {
-            "socket_timeout": 1,
-            "socket_connect_timeout": 1,
-            "retry": Retry(ExponentialBackoff(cap=0.2, base=0.01), 2),
-        },
+    """RQ's settings for the address, by parts: beside a URL or a socket's path it drops the rest."""
+    # Few and quick tries: a request must not wait for a Redis that is gone.
+    client: dict[str, Any] = {
+        "socket_timeout": 1,
+        "socket_connect_timeout": 1,
+        "retry": Retry(ExponentialBackoff(cap=0.2, base=0.01), 2),
     }
+    parts = urlsplit(url)
     if parts.scheme == "unix":
-        return {**connection, "UNIX_SOCKET_PATH": parts.path, "DB": 0}
-    if parts.scheme not in {"redis", "rediss"}:
+        client["unix_socket_path"] = parts.path
+    elif parts.scheme not in {"redis", "rediss"}:
         raise ImproperlyConfigured("PLATFORM_REDIS_URL must be unix://, redis:// or rediss://")
     return {
-        **connection,
-        "HOST": parts.hostname,
+        "SERIALIZER": "json",
+        "HOST": parts.hostname or "localhost",
         "PORT": parts.port or 6379,
-        "DB": int(parts.path.strip("/") or 0),
+        "DB": int(parts.path.strip("/") or 0) if parts.scheme != "unix" else 0,
         "USERNAME": parts.username,
         "PASSWORD": unquote(parts.password) if parts.password else None,
         "SSL": parts.scheme == "rediss",
+        "REDIS_CLIENT_KWARGS": client,
     }
 
 
