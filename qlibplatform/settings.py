@@ -162,7 +162,7 @@ REDIS_URL: str = env.str("REDIS_URL", f"unix://{RUNTIME_DIR / 'redis.sock'}")
 
 
 def _rq_connection(url: str) -> dict[str, Any]:
-    """RQ's settings for the address, by parts: beside a URL or a socket's path it drops the rest."""
+    """RQ's settings for the address, by parts: beside a URL or a path it drops the rest."""
     # Few and quick tries: a request must not wait for a Redis that is gone.
     client: dict[str, Any] = {
         "socket_timeout": 1,

@@ -129,3 +129,16 @@ def test_a_released_result_is_due_at_once(make_task):
     outbox.release(outbox.claim_next())
 
     assert outbox.claim_next() is not None
+
+
+def test_a_sent_result_tells_its_run(make_task):
+    task = make_task(status=Status.COMPLETED)
+    outbox.enlist()
+    claim = outbox.claim_next()
+    assert claim is not None
+    outbox.keep_run(claim, "run-7")
+
+    outbox.sent(claim)
+
+    task.refresh_from_db()
+    assert task.result["mlflow_run_id"] == "run-7"

@@ -7,10 +7,12 @@ somebody else has claimed meanwhile changes nothing any more.
 from dataclasses import dataclass
 from datetime import timedelta
 
+from django.db import transaction
 from django.db.models import DateTimeField, ExpressionWrapper, F, QuerySet, Value
 from django.db.models.expressions import Combinable
 from django.db.models.functions import Now
 
+from training import lifecycle
 from training.models import Export, TrainingTask
 from training.sanitise import clean_text
 from training.states import Status
@@ -69,8 +71,11 @@ def keep_run(claim: Claim, run_id: str) -> None:
 
 
 def sent(claim: Claim) -> None:
-    """The result is there, whole. Raises: Superseded."""
-    _change(claim, sent_at=Now(), error="")
+    """The result is there, whole; it tells its run from now on. Raises: Superseded."""
+    with transaction.atomic():
+        _change(claim, sent_at=Now(), error="")
+        row = Export.objects.get(pk=claim.task_id)
+        lifecycle.note_export(claim.task_id, run_id=row.run_id)
 
 
 def failed(claim: Claim, error: str) -> float:
