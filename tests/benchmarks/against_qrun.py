@@ -80,7 +80,7 @@ def with_qrun(config: dict[str, Any], store: Path) -> tuple[float, dict[str, flo
 
 
 def _metrics(tracker: str) -> dict[str, float]:
-    from mlflow import MlflowClient  # noqa: PLC0415
+    from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=tracker)
     experiments = [one.experiment_id for one in client.search_experiments()]
