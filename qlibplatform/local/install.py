@@ -80,9 +80,12 @@ def _install_torch() -> None:
     """Add torch's build for CPU, from torch's own index: see requirements/README.md."""
     if not (VENV / "bin" / "uv").exists():
         raise CannotInstall("Torch comes on top of an installation: run `make install` first.")
-    command = [*_uv(), "--torch-backend", "cpu", TORCH]
-    if _run("Installing torch for CPU", command) != 0:
-        raise CannotInstall(f"torch could not be installed.\n{_end_of_log()}")
+    title = "Installing torch for CPU"
+    if _run(title, [*_uv(), "--torch-backend", "cpu", TORCH], _uv_settings()) == 0:
+        return
+    # Where torch's own index is out of reach, another that pip was told of may have the build.
+    # With "+cpu" it is that one or none, never PyPI's gigabytes for CUDA.
+    _pip(title, [f"{TORCH}+cpu"])
 
 
 def _lock_hash(name: str) -> str:

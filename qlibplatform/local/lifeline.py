@@ -27,8 +27,16 @@ def main(command: list[str]) -> None:
 
 def _parent_is_gone() -> bool:
     """Whether it died before the kernel was asked: then no signal will ever come."""
-    parent = os.environ.get(PARENT)
-    return bool(parent) and not os.path.exists(f"/proc/{parent}")
+    parent = os.environ.get(PARENT, "")
+    if not parent or int(parent) == os.getppid():
+        return False
+    # Not our parent's id: it has died, or somebody else stands between. A dead one that nobody
+    # has waited for is still listed, as a zombie.
+    try:
+        with open(f"/proc/{parent}/stat") as about:
+            return about.read().rpartition(")")[2].split()[0] in {"Z", "X"}
+    except OSError:
+        return True
 
 
 if __name__ == "__main__":

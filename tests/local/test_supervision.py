@@ -193,3 +193,19 @@ def test_paths_with_blanks_percents_and_semicolons_survive_the_configuration(tmp
     parser.read_string(text)
     command = shlex.split(parser["program:redis"]["command"].replace("%%", "%"))
     assert command[command.index("--dir") + 1] == str(place.state_dir / "redis")
+
+
+@pytest.mark.parametrize("reaped", [True, False])
+def test_a_lifeline_to_a_parent_that_is_dead_already_runs_nothing(tmp_path, reaped):
+    parent = subprocess.Popen(["true"])
+    wait_for(lambda: not alive(parent.pid))
+    if reaped:
+        parent.wait()
+    command = [*programs.LIFELINE, "touch", str(tmp_path / "ran")]
+
+    subprocess.run(
+        command, cwd=CHECKOUT, check=True, env={**os.environ, "LIFELINE_PARENT": str(parent.pid)}
+    )
+
+    assert not (tmp_path / "ran").exists()
+    parent.wait()
