@@ -214,6 +214,7 @@ class TaskSocket(Socket):
         self.task_id = self._first["task_id"]
         self._last = -1 if after is None else after
         self._back_to: int | None = None
+        self._is_idle = False
         self._watch: Watch | None = None
 
     def _sync(self, word: dict[str, Any]) -> bool:
@@ -240,8 +241,21 @@ class TaskSocket(Socket):
             await self._go_back(watch)
             if not await self._send_next(watch) and not self.wake.is_set():
                 self.outlet.was_full = False
+                self._is_idle = True
                 await self.wake.wait()
+                self._is_idle = False
         return self._code
+
+    def tell(self, line: Line) -> None:
+        """Send the newest line at once if that is all there is to send, else wake the writer.
+
+        Half of the work for an event and socket would be the writer's turn.
+        """
+        ready = self._is_idle and not self.wake.is_set() and line.seq == self._last + 1
+        if ready and self.outlet.send_now(line.text):
+            self._last = line.seq
+        else:
+            self.wake.set()
 
     async def _send_next(self, watch: Watch) -> bool:
         """Send the next events; False if there were none."""

@@ -29,6 +29,14 @@ def unsent_bytes(protocol: Any) -> int:
     return int(len(transport.dataBuffer) - transport.offset + transport._tempDataLen)
 
 
+def send(protocol: Any, text: str) -> bool:
+    """Send at once, without a coroutine and a task's turn; False if the socket is not open."""
+    if protocol.state != _OPEN:
+        return False
+    protocol.sendMessage(text.encode())
+    return True
+
+
 def close(protocol: Any, code: int) -> None:
     """Close with any code; autobahn's public way allows 1000 and from 3000 on only."""
     if protocol.state == _OPEN:

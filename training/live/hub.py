@@ -25,7 +25,7 @@ from .authentication import Credential
 from .listing import Listing
 from .publish import LAYER_ERRORS, LIST_GROUP, NOT_SENT, task_group
 from .reads import Admission, Line
-from .watch import Watch
+from .watch import Watch, Watcher
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +56,10 @@ class Member(Protocol):
 
     def stop(self, code: int) -> None:
         """Close the socket soon."""
+
+
+class TaskMember(Member, Watcher, Protocol):
+    """A socket that watches one task."""
 
 
 class Hub:
@@ -105,7 +109,7 @@ class Hub:
         if not self._members:
             self._rest()
 
-    async def watch(self, member: Member, snapshot: dict[str, Any]) -> Watch:
+    async def watch(self, member: TaskMember, snapshot: dict[str, Any]) -> Watch:
         """The task's watch, shared; what happens from the snapshot on is in it or follows."""
         watch = self._watches.get(member.task_id)
         if watch is not None:

@@ -50,6 +50,15 @@ class Outlet:
             await self._room()
         await self._send(message)
 
+    def send_now(self, text: str) -> bool:
+        """Send without waiting; False if that can't be done here and now."""
+        protocol = self._protocol
+        if protocol is None or self._closed or self.was_full:
+            return False
+        if daphne_socket.unsent_bytes(protocol) > UNSENT_MAX_BYTES:
+            return False
+        return daphne_socket.send(protocol, text)
+
     async def close(self, code: int) -> None:
         """Close the socket, once; nothing is sent after it."""
         if not self._closed:

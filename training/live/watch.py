@@ -25,10 +25,13 @@ class Pruned(Exception):
     """Events that were asked for are not kept any more: a snapshot stands for them."""
 
 
-class Waker(Protocol):
+class Watcher(Protocol):
     """Someone who waits for news of the task."""
 
     wake: asyncio.Event
+
+    def tell(self, line: Line) -> None:
+        """Send the newest line at once if that is all there is to send, else wake up."""
 
 
 class Watch:
@@ -38,7 +41,7 @@ class Watch:
         self.task_id: str = snapshot["task_id"]
         self.end: int = snapshot["seq"]
         self.gone = False
-        self.watchers: set[Waker] = set()
+        self.watchers: set[Watcher] = set()
         self._state = {**snapshot, "data": {}}
         self._tail: list[Line] = []
         self._chars = 0
@@ -56,9 +59,10 @@ class Watch:
                 # Pruned in between: the tail must stay dense, older sockets get a snapshot.
                 self._tail, self._chars = [], 0
             self._add(line)
+            for watcher in self.watchers:
+                watcher.tell(line)
         if self.end > before:
             self._trim()
-            self._wake_all()
 
     def end_with(self, deleted: Line) -> None:
         """The task is gone, and its events with it: this is the last line."""
