@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from training.engine import handle, openmp
-from training.engine.handle import EngineHost, HostBusy, HostLost, Limits, Training, classify
+from training.engine.handle import EngineHost, HostBusy, HostLost, Training
+from training.engine.verdict import Limits, classify
 
 PROBES = Path(__file__).with_name("probes.py")
 LIMITS = Limits(memory_bytes=10**9, wall_s=30)

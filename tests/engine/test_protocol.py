@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from training.engine.handle import Limits, classify
+from training.engine.verdict import Limits, classify
 from training.engine.protocol import MAX_LINE_BYTES, Channel, Malformed, clean
 from training.engine.reporter import Cancelled, Reporter
 

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.db import connection
 
 from training import archive, lifecycle, runner
-from training.engine import handle
+from training.engine import handle, verdict
 from training.models import Dataset, TrainingTask
 from training.models import Worker as WorkerRow
 
@@ -62,16 +62,16 @@ def run_next(queue: str) -> None:
 
 
 def _engine(task: TrainingTask, *, at: Post) -> runner.Engine:
-    limits = handle.Limits(memory_bytes=at.memory_bytes, wall_s=task.timeout_s)
+    limits = verdict.Limits(memory_bytes=at.memory_bytes, wall_s=task.timeout_s)
     return runner.Engine(
         start=lambda scratch: _start(task, scratch, at=at, limits=limits),
-        judge=partial(handle.classify, limits=limits),
+        judge=partial(verdict.classify, limits=limits),
         memory_bytes=at.memory_bytes,
     )
 
 
 def _start(
-    task: TrainingTask, scratch: Path, *, at: Post, limits: handle.Limits
+    task: TrainingTask, scratch: Path, *, at: Post, limits: verdict.Limits
 ) -> runner.Training:
     """Ask the host for a training. Raises: runner.HostLost, OSError, ValueError."""
     try:
