@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from training.engine.verdict import Limits, classify
 from training.engine.protocol import MAX_LINE_BYTES, Channel, Malformed, clean
 from training.engine.reporter import Cancelled, Reporter
+from training.engine.verdict import Limits, classify
 
 LIMITS = Limits(memory_bytes=4 * 10**9, wall_s=6 * 3600)
 DONE = {"type": "done", "stopped": None, "result": {}}
