@@ -6,6 +6,7 @@ Every refusal is a `CannotStart`: what is wrong, and the cure.
 import fcntl
 import hashlib
 import os
+import shutil
 import socket
 import stat
 import tempfile
@@ -124,7 +125,12 @@ def hold(place: Place) -> Iterator[None]:
         lock.truncate(0)
         lock.write(f"process {os.getpid()} at {place.url}")
         lock.flush()
-        yield
+        try:
+            yield
+        finally:
+            # A short directory of our own choice is outside the state: nothing of it may stay.
+            if place.runtime_dir == _runtime_dir(place.state_dir) != place.state_dir / "run":
+                shutil.rmtree(place.runtime_dir, ignore_errors=True)
 
 
 def check_port(place: Place) -> None:

@@ -76,8 +76,20 @@ def test_a_path_too_long_for_a_socket_gets_a_short_private_folder(tmp_path):
         server.bind(str(place.runtime_dir / ("x" * 40)))
     assert not place.runtime_dir.is_relative_to(deep)
     assert stat.S_IMODE(place.runtime_dir.stat().st_mode) == 0o700
-    (place.runtime_dir / ("x" * 40)).unlink()
-    place.runtime_dir.rmdir()
+    with prepare.hold(place):
+        pass
+    assert not place.runtime_dir.exists()
+
+
+def test_the_folder_of_sockets_in_the_state_stays(tmp_path, monkeypatch):
+    monkeypatch.setattr(prepare, "RUNTIME_PATH_MAX_BYTES", 1000)
+    place = place_in(tmp_path)
+    prepare.make_folders(place)
+
+    with prepare.hold(place):
+        pass
+
+    assert place.runtime_dir.exists()
 
 
 def test_two_long_paths_do_not_share_a_folder(tmp_path):
