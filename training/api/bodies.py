@@ -42,7 +42,7 @@ class Unread(BaseParser):
 
 def kind_of(request: Request) -> str:
     """`application/json` or `application/yaml`. Raises: UnsupportedMediaType."""
-    said, _, parameters = request.META.get("CONTENT_TYPE", "").partition(";")
+    said, _, parameters = request.headers.get("content-type", "").partition(";")
     media_type = said.strip().lower() or JSON
     kind = KINDS.get(media_type)
     if kind is None:
@@ -51,7 +51,7 @@ def kind_of(request: Request) -> str:
         )
     if _charset(parameters) not in _CHARSETS:
         raise UnsupportedMediaType(media_type, "A workflow is sent as UTF-8")
-    if request.META.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity":
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise UnsupportedMediaType(media_type, "A workflow is sent without Content-Encoding")
     return kind
 
@@ -67,7 +67,7 @@ def _charset(parameters: str) -> str:
 def read(request: Request, *, limit: int) -> bytes:
     """The whole body. Raises: TooLarge, by what the request says or by what is counted."""
     try:
-        said = int(request.META.get("CONTENT_LENGTH") or 0)
+        said = int(request.headers.get("content-length") or 0)
     except ValueError:
         raise ParseError("Content-Length is not a number") from None
     if said > limit:

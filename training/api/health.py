@@ -27,7 +27,7 @@ class SameMachineOrSignedIn(BasePermission):
 
 def _is_local(request: Request) -> bool:
     # A proxy on this machine speaks for others, and says so.
-    if "HTTP_X_FORWARDED_FOR" in request.META or "HTTP_FORWARDED" in request.META:
+    if "x-forwarded-for" in request.headers or "forwarded" in request.headers:
         return False
     try:
         return ip_address(request.META.get("REMOTE_ADDR", "")).is_loopback
