@@ -112,6 +112,23 @@ class TrainingWorker(RqWorker):
         except RedisError:
             self._state = state
 
+    def check_for_suspension(self, burst: bool) -> None:
+        """We drain through the database; RQ would ask Redis, and quit when it is away."""
+
+    def run_maintenance_tasks(self) -> None:
+        """RQ would quit when Redis is away between two jobs."""
+        try:
+            super().run_maintenance_tasks()
+        except RedisError as error:
+            log.warning("maintenance skipped: %s", error)
+
+    def teardown(self) -> None:
+        """An orderly end is one also when Redis is away."""
+        try:
+            super().teardown()
+        except RedisError as error:
+            log.warning("left without telling Redis: %s", error)
+
     def execute_job(self, job: Any, queue: Any) -> None:
         """Redis errors before the fork or after the horse's end lose a ring, nothing else."""
         try:
