@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import socket
 import time
 
@@ -24,7 +25,8 @@ def redis(settings):
     settings.CHANNEL_LAYERS = _layer_at(place.folder / "redis.sock")
     publish._kept = None
     yield place
-    place.kill_redis()
+    place.stop()
+    shutil.rmtree(place.folder)
     publish._kept = None
 
 
@@ -116,9 +118,11 @@ def test_a_redis_that_hangs_holds_nobody_up_for_long(settings):
         began = time.monotonic()
         for _ in range(100):
             publish.publish(MESSAGE, owner_id=3)
+    took_s = time.monotonic() - began
+    shutil.rmtree(path.parent)
     publish._kept = None
 
-    assert time.monotonic() - began < 3 * publish.TIMEOUT_S
+    assert took_s < 3 * publish.TIMEOUT_S
 
 
 @pytest.mark.parametrize("broken", [{"task_id": "x"}, {**MESSAGE, "data": float("nan")}])
