@@ -46,6 +46,9 @@ TOLD_VERSIONS = ("pyqlib", "lightgbm", "pandas", "numpy", *EXTRAS)
 class TrainingWorker(RqWorker):
     """RQ's worker without its traps; see the notes at each method."""
 
+    # RQ would be deaf for up to a minute after a long outage.
+    max_connection_wait_time = 4.0
+
     def __init__(self, *args: Any, slot: str, **kwargs: Any) -> None:
         """slot: the lasting name; RQ wants another for each process."""
         self.slot = slot
