@@ -51,7 +51,9 @@ format: install-dev ## Mend what ruff can mend
 	@$(VENV) -m ruff format .
 
 lock: install ## Lock the packages anew, with hashes (UPGRADE=1 for newer versions)
-	@for set in bootstrap installer base worker models dev; do $(LOCK) -o $$set.txt $$set.in || exit 1; done
+	@for set in bootstrap installer base worker models dev; do \
+		case $$set in models|dev) more=;; *) more="--excludes left_out_of_worker.txt";; esac; \
+		$(LOCK) $$more -o $$set.txt $$set.in || exit 1; done
 
 clean: ## Remove the virtual environment and caches; what was trained stays in var/
 	rm -rf .venv .venv-bootstrap var/cache .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
