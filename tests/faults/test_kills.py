@@ -1,6 +1,7 @@
 """`kill -9` of each part at a random moment: no task is lost, doubled or untold.
 
-`ROUNDS=20` repeats each fault; `FAULT_LOG=file` gets one line of JSON a round; `FAULT_SEED`
+Of the nine faults on two databases the plain run takes one half each; `ROUNDS=1` runs all of them,
+`ROUNDS=20` repeats each; `FAULT_LOG=file` gets one line of JSON a round; `FAULT_SEED`
 makes the moments the same again.
 """
 
@@ -26,9 +27,14 @@ ROUNDS = int(os.environ.get("ROUNDS", "1"))
 SEED = int(os.environ.get("FAULT_SEED", "0")) or random.SystemRandom().randrange(10**6)
 TASKS = 3
 WORKERS = 2
-FINAL_WITHIN_S = float(os.environ.get("FINAL_WITHIN_S", "60"))
+FINAL_WITHIN_S = float(os.environ.get("FINAL_WITHIN_S", "120"))
 LATEST_S = 8.0
 """The fault comes at a random moment of so many seconds after the submissions."""
+
+PLAIN_RUN = {
+    "sqlite": {"work-horse", "whole-worker", "redis", "everything"},
+    "postgresql": {"worker-parent", "engine-host", "redis-emptied", "web"},
+}
 
 DATABASES = ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)]
 
@@ -44,6 +50,7 @@ pytestmark = [
 class Ground:
     """Where the faults happen: one platform for all faults on a database."""
 
+    database: str
     platform: Platform
     market: workflows.Market
 
@@ -57,11 +64,13 @@ def ground(
         databases.fresh(request.param) as url,
         running(database_url=url, datasets_dir=datasets) as platform,
     ):
-        yield Ground(platform, market.import_into(platform))
+        yield Ground(request.param, platform, market.import_into(platform))
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_every_task_ends_once_and_is_told_once_when_this_is_killed(ground: Ground, fault: Fault):
+    if "ROUNDS" not in os.environ and fault.name not in PLAIN_RUN[ground.database]:
+        pytest.skip("set ROUNDS to run every fault on both databases")
     found: list[str] = []
     for number in range(ROUNDS):
         ground.platform.start(workers=WORKERS)
