@@ -121,14 +121,14 @@ class TrainingWorker(RqWorker):
     def run_maintenance_tasks(self) -> None:
         """RQ would quit when Redis is away between two jobs."""
         try:
-            super().run_maintenance_tasks()
+            super().run_maintenance_tasks()  # type: ignore[no-untyped-call]
         except RedisError as error:
             log.warning("maintenance skipped: %s", error)
 
     def teardown(self) -> None:
         """An orderly end is one also when Redis is away."""
         try:
-            super().teardown()
+            super().teardown()  # type: ignore[no-untyped-call]
         except RedisError as error:
             log.warning("left without telling Redis: %s", error)
 
