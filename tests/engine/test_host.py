@@ -20,7 +20,7 @@ from training.engine.verdict import Limits, classify
 PROBES = Path(__file__).with_name("probes.py")
 LIMITS = Limits(memory_bytes=10**9, wall_s=30)
 DEADLINE_S = 60.0
-GONE_S = 2.0
+GONE_S = 20.0
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="makes a private mount namespace: root")
 
 Start = Callable[..., Training]
