@@ -4,7 +4,6 @@ What may happen to a task is in `lifecycle.py`; nothing here writes a status.
 """
 
 import uuid
-from typing import TYPE_CHECKING
 
 from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
@@ -13,9 +12,6 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from .states import FINAL, FINAL_KINDS, EventKind, Priority, Stage, Status
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 HEADLINES = (
     "ic",
@@ -282,9 +278,10 @@ class WorkerQuerySet(models.QuerySet["Worker"]):
         """Those that were seen lately, by the database's clock."""
         return self.filter(seen_at__gte=Now() - settings.WORKER_SILENCE)
 
-    def able(self, needs: str) -> "Iterable[Worker]":
-        """The live ones that have what a task needs."""
-        return [one for one in self.alive().filter(draining=False) if one.has(needs)]
+    def able(self, needs: str, *, queue: str) -> "list[Worker]":
+        """The live ones of the queue that have what a task needs."""
+        there = self.alive().filter(draining=False, queue=queue)
+        return [one for one in there if one.has(needs)]
 
 
 class Worker(models.Model):

@@ -83,6 +83,7 @@ class Attempt:
     final: dict[str, Any] | None = None
     why_killed: str | None = None
     aborted_at: float | None = None
+    peak_memory_bytes: int = 0
     finish_passed_on: bool = False
 
 
@@ -139,6 +140,7 @@ def _lead(attempt: Attempt) -> None:
         _follow(attempt, training)
     finally:
         training.close()
+    attempt.peak_memory_bytes = training.peak_memory_bytes
     outcome = attempt.engine.judge(
         final=attempt.final,
         ended=training.ended,
@@ -284,7 +286,9 @@ def _end(
     task_id, number = attempt.task.id, attempt.task.attempt
     if kind == "completed":
         told = (attempt.final or {}).get("result", {})
-        result = {**told, "artifacts": artifacts}
+        # What the next check of a workflow like this one learns from.
+        peak = {"peak_memory_bytes": attempt.peak_memory_bytes}
+        result = {**told, **peak, "artifacts": artifacts}
         lifecycle.complete(task_id, attempt=number, result=result)
     elif kind == "host_lost":
         lifecycle.requeue(task_id, attempt=number, reason=RequeueReason.HOST_LOST)

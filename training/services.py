@@ -16,18 +16,17 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
 
-from . import lifecycle, workflow
+from . import lifecycle, preflight
 from .errors import Fault, IdempotencyConflict, InvalidConfig, NotFinished, NotFound
-from .models import Dataset, IdempotencyKey, TrainingTask, Worker
+from .models import Dataset, IdempotencyKey, TrainingTask
 from .states import Priority
 from .work import queue
+from .workflow import Workflow
 
 log = logging.getLogger(__name__)
 
 KEY_LIVES = timedelta(hours=24)
 """How long an Idempotency-Key answers with its first task."""
-
-_QUEUE_OF_NEEDS = {"torch": "torch", "gpu": "gpu"}
 
 
 @dataclass(frozen=True)
@@ -36,12 +35,6 @@ class Submission:
 
     task: TrainingTask
     created: bool
-
-
-def check(body: bytes, *, content_type: str) -> workflow.Workflow:
-    """Understand and check a posted workflow. Raises: InvalidConfig, TooLarge."""
-    document = workflow.parse(body, content_type=content_type)
-    return workflow.check(document, market=_market, defaults=_defaults())
 
 
 def submit(
@@ -58,11 +51,12 @@ def submit(
     request_hash = hashlib.sha256(body).hexdigest()
     if idempotency_key and (first := _first_answer(owner, idempotency_key, request_hash)):
         return Submission(first, created=False)
-    wanted = check(body, content_type=content_type)
-    _refuse_without_worker(wanted)
+    verdict = preflight.check(body, content_type=content_type)
+    if verdict.workflow is None:
+        raise InvalidConfig(verdict.faults)
     try:
         with transaction.atomic():
-            task = lifecycle.create(_task_of(wanted, owner=owner))
+            task = lifecycle.create(_task_of(verdict.workflow, verdict.warnings, owner=owner))
             if idempotency_key:
                 _keep_key(owner, idempotency_key, request_hash, task)
     except IntegrityError:
@@ -150,49 +144,9 @@ def visible(task_id: str, *, user: AbstractBaseUser) -> TrainingTask:
 # ── Parts of a submission ───────────────────────────────────────────────────────────────
 
 
-def _market(name: str | None) -> workflow.MarketFacts | None:
-    """The facts of the named dataset, or of the default one."""
-    if name is None:
-        name = settings.DEFAULT_DATASET or _only_dataset()
-    row = Dataset.objects.filter(name=name).first() if name else None
-    return workflow.MarketFacts.from_manifest({**row.manifest, "name": row.name}) if row else None
-
-
-def _only_dataset() -> str | None:
-    names = list(Dataset.objects.values_list("name", flat=True)[:2])
-    return names[0] if len(names) == 1 else None
-
-
-def _defaults() -> workflow.Defaults:
-    return workflow.Defaults(
-        threads=settings.TRAINING_THREADS,
-        timeout_s=settings.TRAINING_TIMEOUT_S,
-        max_timeout_s=settings.TRAINING_TIMEOUT_MAX_S,
-        max_attempts=settings.TRAINING_MAX_ATTEMPTS,
-    )
-
-
-def _refuse_without_worker(wanted: workflow.Workflow) -> None:
-    """A workflow that no worker present can run is refused, unless it asked to wait."""
-    if not wanted.needs or wanted.when_no_worker == "wait" or _able_workers(wanted.needs):
-        return
-    raise InvalidConfig(
-        [
-            Fault(
-                "task.model.class",
-                f"{wanted.model} needs {wanted.needs}, and no worker present has it",
-                hint=f"start a worker with {wanted.needs} installed, or set"
-                " platform.when_no_worker to wait",
-            )
-        ]
-    )
-
-
-def _able_workers(needs: str) -> Iterable[Worker]:
-    return Worker.objects.all().able(needs)
-
-
-def _task_of(wanted: workflow.Workflow, *, owner: AbstractBaseUser) -> TrainingTask:
+def _task_of(
+    wanted: Workflow, warnings: Iterable[Fault], *, owner: AbstractBaseUser
+) -> TrainingTask:
     dataset = Dataset.objects.get(name=wanted.dataset)
     return TrainingTask(
         owner_id=owner.pk,
@@ -203,8 +157,8 @@ def _task_of(wanted: workflow.Workflow, *, owner: AbstractBaseUser) -> TrainingT
         model=wanted.model,
         posted=wanted.posted,
         config=wanted.config,
-        warnings=[warning.as_dict() for warning in wanted.warnings],
-        queue=_QUEUE_OF_NEEDS.get(wanted.needs, "cpu"),
+        warnings=[warning.as_dict() for warning in warnings],
+        queue=preflight.queue_of(wanted.needs),
         needs=wanted.needs,
         priority=Priority[wanted.priority.upper()],
         threads=wanted.threads,

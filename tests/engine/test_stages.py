@@ -309,7 +309,10 @@ def test_the_data_and_versions_are_those_really_used(lightgbm):
         "first_day": "2016-01-04",
         "last_day": "2018-12-20",
         "instruments": INSTRUMENTS,
+        "rows": lightgbm.result["data"]["rows"],
+        "columns": len(FEATURES),
     }
+    assert TEST_DAYS * INSTRUMENTS < lightgbm.result["data"]["rows"] <= 3 * 253 * INSTRUMENTS
     assert {"python", "qlib", "lightgbm", "numpy", "pandas"} <= set(lightgbm.result["versions"])
 
 

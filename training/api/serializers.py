@@ -94,6 +94,26 @@ class SubmissionShape(serializers.Serializer[Any]):
     warnings = FaultShape(many=True)
 
 
+class EstimateShape(serializers.Serializer[Any]):
+    """How large a run will be; times only where runs like it have finished here."""
+
+    rows = serializers.IntegerField(help_text="days by instruments, an upper bound")
+    columns = serializers.IntegerField(allow_null=True)
+    memory_bytes = serializers.IntegerField(allow_null=True, help_text="the peak")
+    memory_learned_from = serializers.IntegerField(help_text="finished runs; 0: Qlib's own need")
+    seconds = serializers.FloatField(required=False)
+    seconds_by_stage = serializers.DictField(child=serializers.FloatField(), required=False)
+
+
+class VerdictShape(serializers.Serializer[Any]):
+    """What the check of a workflow says."""
+
+    valid = serializers.BooleanField()
+    faults = FaultShape(many=True)
+    warnings = FaultShape(many=True)
+    estimate = EstimateShape(allow_null=True, help_text="null where there are faults")
+
+
 class EventShape(serializers.Serializer[Any]):
     """What happened to a task, and its state then."""
 

@@ -11,7 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from training import services
+from training import preflight, services
 from training.events import task_to_wire
 from training.models import TrainingTask
 
@@ -93,6 +93,31 @@ class Train(APIView):
         if not submission.created:
             return submitted(submission.task, message="submitted before", status=200)
         return submitted(submission.task, message="submitted", status=201)
+
+
+class Validate(APIView):
+    """Where workflows can be tried without consequences."""
+
+    parser_classes = [bodies.Unread]
+
+    @extend_schema(
+        operation_id="validate",
+        request={bodies.JSON: OpenApiTypes.OBJECT, bodies.YAML: OpenApiTypes.OBJECT},
+        examples=[OpenApiExample("A workflow", value=EXAMPLE, request_only=True)],
+        responses={200: serializers.VerdictShape, **failures(400, 403, 413, 415)},
+    )
+    def post(self, request: Request) -> Response:
+        """Check a workflow as `POST /api/train` would, and make nothing of it."""
+        kind = bodies.kind_of(request)
+        body = bodies.read(request, limit=bodies.MAX_BYTES[kind])
+        verdict = preflight.check(body, content_type=kind)
+        told = {
+            "valid": verdict.workflow is not None,
+            "faults": [fault.as_dict() for fault in verdict.faults],
+            "warnings": [warning.as_dict() for warning in verdict.warnings],
+            "estimate": verdict.estimate.as_dict() if verdict.estimate else None,
+        }
+        return Response(told)
 
 
 def submitted(task: TrainingTask, *, message: str, status: int) -> Response:

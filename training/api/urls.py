@@ -37,6 +37,7 @@ _TASK = "api/tasks/<task:task_id>"
 
 urlpatterns = [
     path("api/train", submit.Train.as_view(), name="train"),
+    path("api/validate", submit.Validate.as_view(), name="validate"),
     path("api/tasks", tasks.TaskList.as_view(), name="tasks"),
     path(_TASK, tasks.TaskDetail.as_view(), name="task"),
     path(f"{_TASK}/cancel", tasks.TaskCancel.as_view(), name="task-cancel"),

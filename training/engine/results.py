@@ -76,6 +76,7 @@ def data_used(dataset: Mapping[str, Any], index: Any) -> dict[str, Any]:
         "first_day": f"{days.min():%Y-%m-%d}",
         "last_day": f"{days.max():%Y-%m-%d}",
         "instruments": int(index.get_level_values("instrument").nunique()),
+        "rows": len(index),
     }
 
 

@@ -207,7 +207,7 @@ class Training:
             "metrics": results.flat_metrics(self.recorder.metrics),
             "timings": {name: round(seconds, 3) for name, seconds in self.timings.items()},
             "artifacts": [artifact.as_dict() for artifact in self.recorder.artifacts.list()],
-            "data": self.data,
+            "data": {**self.data, "columns": len(self.features)},
             "versions": results.versions(self.task["model"]["module_path"]),
             "stopped": self.stopped,
         }

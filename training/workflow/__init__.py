@@ -7,19 +7,24 @@
 explicit what was left to defaults. Neither Django nor Qlib is imported here.
 """
 
-from training.workflow.check import check
+from training.workflow.check import Examined, check, examine
 from training.workflow.document import Document, from_data, parse
-from training.workflow.estimate import Estimate, estimate
+from training.workflow.estimate import Estimate, Run, estimate
 from training.workflow.facts import Defaults, MarketFacts, Workflow
+from training.workflow.findings import Findings
 
 __all__ = [
     "Defaults",
     "Document",
     "Estimate",
+    "Examined",
+    "Findings",
     "MarketFacts",
+    "Run",
     "Workflow",
     "check",
     "estimate",
+    "examine",
     "from_data",
     "parse",
 ]

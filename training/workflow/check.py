@@ -7,7 +7,7 @@ from typing import Any
 
 from training import catalogue_meaning as meaning
 from training.catalogue import load
-from training.errors import InvalidConfig
+from training.errors import Fault, InvalidConfig
 from training.workflow import canonical, sense
 from training.workflow.document import Document, Path
 from training.workflow.facts import Defaults, MarketFacts, Workflow
@@ -53,12 +53,29 @@ _PLATFORM = {
 MAX_TAGS = 20
 
 
-def check(document: Document, *, market: Market, defaults: Defaults) -> Workflow:
+@dataclass(frozen=True)
+class Examined:
+    """What a check has found; `workflow` is None where there are faults."""
+
+    findings: Findings
+    workflow: Workflow | None = None
+    facts: MarketFacts | None = None
+
+    @property
+    def faults(self) -> list[Fault]:
+        """In the order of the document."""
+        return _in_order(self.findings.faults)
+
+    @property
+    def warnings(self) -> list[Fault]:
+        """In the order of the document."""
+        return _in_order(self.findings.warnings)
+
+
+def examine(document: Document, *, market: Market, defaults: Defaults) -> Examined:
     """Checks everything that can be known before the data are loaded.
 
     market: the facts of a registered dataset by name, of the default one for None.
-
-    Raises: InvalidConfig, with every fault that was found.
     """
     findings = Findings(document)
     try:
@@ -66,8 +83,16 @@ def check(document: Document, *, market: Market, defaults: Defaults) -> Workflow
     except Enough:
         found = None
     if findings.faults or found is None:
-        raise InvalidConfig(_in_order(findings))
-    return _workflow(document, found, findings)
+        return Examined(findings)
+    return Examined(findings, _workflow(document, found, findings), found.facts)
+
+
+def check(document: Document, *, market: Market, defaults: Defaults) -> Workflow:
+    """The workflow of a document without faults, see `examine`. Raises: InvalidConfig."""
+    examined = examine(document, market=market, defaults=defaults)
+    if examined.workflow is None:
+        raise InvalidConfig(examined.faults)
+    return examined.workflow
 
 
 @dataclass(frozen=True)
@@ -102,8 +127,8 @@ def _examine(
     return _Found(task, platform, init.facts, init.region)
 
 
-def _in_order(findings: Findings) -> list[Any]:
-    return sorted(findings.faults, key=lambda fault: (fault.line or 0, fault.column or 0))
+def _in_order(found: list[Fault]) -> list[Fault]:
+    return sorted(found, key=lambda fault: (fault.line or 0, fault.column or 0))
 
 
 def _check_top(data: dict[str, Any], findings: Findings) -> None:
