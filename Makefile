@@ -1,5 +1,7 @@
 # `make run` and `make test` set themselves up. PORT, HOST and every PLATFORM_… setting come from the environment.
 MAKEFLAGS += --no-print-directory
+# Without byte code each process compiles all that it imports anew, which takes seconds.
+unexport PYTHONDONTWRITEBYTECODE
 PYTHON ?= $(firstword $(foreach name,python3 python3.11 python3.12,$(shell command -v $(name) 2>/dev/null)))
 VENV := .venv/bin/python
 INSTALL := $(PYTHON) qlibplatform/local/choose_python.py qlibplatform/local/install.py
