@@ -34,12 +34,17 @@ SAME = {
 }
 
 
+def headers() -> dict[str, str]:
+    """Signed in by TOKEN; a body is YAML."""
+    return {
+        "Authorization": f"Bearer {os.environ['TOKEN']}",
+        "Content-Type": "application/yaml",
+    }
+
+
 def ask(url: str, *, body: bytes | None = None) -> Any:
     """One call of the API, as JSON."""
-    headers = {"Authorization": f"Bearer {os.environ['TOKEN']}"}
-    if body is not None:
-        headers["Content-Type"] = "application/yaml"
-    request = urllib.request.Request(url, data=body, headers=headers)  # noqa: S310
+    request = urllib.request.Request(url, data=body, headers=headers())  # noqa: S310
     with urllib.request.urlopen(request) as answer:  # noqa: S310
         return json.load(answer)
 

@@ -5,6 +5,7 @@ RQ for correctness: a ring is only a reason to look into the database.
 """
 
 import fcntl
+import gc
 import logging
 import os
 import shutil
@@ -25,8 +26,10 @@ from django.db.models.functions import Now
 from redis.exceptions import RedisError
 from rq.worker import Worker as RqWorker
 
+from training import lifecycle
 from training.engine import walls
 from training.engine.handle import EngineHost
+from training.errors import Fenced
 from training.models import TrainingTask
 from training.models import Worker as WorkerRow
 from training.states import Status
@@ -77,6 +80,7 @@ class TrainingWorker(RqWorker):
         )
         self._tell_birth()
         clear_scratch()
+        _with_database(_warm_up)
         try:
             return bool(super().work(*args, **kwargs))
         finally:
@@ -146,6 +150,8 @@ class TrainingWorker(RqWorker):
         # Not at the next heart beat: the task whose host has died may be the next one here.
         self._ensure_host()
         connections.close_all()
+        # A collection in the horse would copy the pages that it shares with us.
+        gc.freeze()
         super().fork_work_horse(job, queue)
 
     def setup_work_horse_signals(self) -> None:
@@ -212,6 +218,14 @@ def run(queue: str, *, slot: str) -> None:
         job_class=settings.RQ["JOB_CLASS"],
     )
     worker.work(logging_level="INFO")
+
+
+def _warm_up() -> None:
+    """Ask what a horse asks first, to no effect: what Django caches meanwhile is forked along."""
+    lifecycle.claim_next("", extras=(), worker="")
+    with suppress(Fenced):
+        lifecycle.renew("", attempt=0)
+    TrainingTask.objects.select_related("owner").filter(pk="").first()
 
 
 def take_slot(slot: str) -> None:
