@@ -21,6 +21,8 @@ RUNTIME_DIR: Path = env.path("RUNTIME_DIR", STATE_DIR / "run").absolute()
 DATASETS_DIR: Path = env.path("DATASETS_DIR", STATE_DIR / "datasets").absolute()
 ARTIFACTS_DIR: Path = env.path("ARTIFACTS_DIR", STATE_DIR / "artifacts").absolute()
 SCRATCH_DIR: Path = env.path("SCRATCH_DIR", STATE_DIR / "scratch").absolute()
+FEATURES_DIR: Path = env.path("FEATURES_DIR", STATE_DIR / "features").absolute()
+"""The shared store of computed features; on one disk, or on a file system of all workers."""
 
 
 def _secret_key() -> str:
@@ -228,6 +230,8 @@ TRAINING_MEMORY_BYTES: int = env.int("TRAINING_MEMORY_BYTES", 0)
 TRAINING_TIMEOUT_S: int = env.int("TRAINING_TIMEOUT_S", 21_600)
 TRAINING_TIMEOUT_MAX_S: int = env.int("TRAINING_TIMEOUT_MAX_S", 7 * 86_400)
 TRAINING_MAX_ATTEMPTS: int = env.int("TRAINING_MAX_ATTEMPTS", 2)
+FEATURES_MAX_BYTES: int = env.int("FEATURES_MAX_BYTES", 20 * 1024**3)
+"""What the shared store of features may take; 0: nothing is shared."""
 LOG_MAX_BYTES: int = env.int("LOG_MAX_BYTES", 32 * 1024 * 1024)
 """What is kept of one attempt's log."""
 DEFAULT_DATASET: str = env.str("DEFAULT_DATASET", "")

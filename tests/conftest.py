@@ -28,7 +28,7 @@ def _own_places(settings: Any, tmp_path: Path, request: pytest.FixtureRequest) -
     settings.STATIC_ROOT.mkdir()
     # Every test client would look through all static files.
     settings.WHITENOISE_USE_FINDERS = False
-    for name in ("DATASETS", "ARTIFACTS", "SCRATCH"):
+    for name in ("DATASETS", "ARTIFACTS", "SCRATCH", "FEATURES"):
         setattr(settings, f"{name}_DIR", tmp_path / name.lower())
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     if "redis" not in request.keywords:

@@ -118,7 +118,7 @@ class Ledger(threading.Thread):
             self.fenced = True
         except OUTAGES as error:
             log.warning("%s: database: %s; will try again", self.task_id, error)
-            _forget_connection()
+            forget_connection()
             time.sleep(RETRY_S)
         except DatabaseError:
             log.exception("%s: a report was refused and is dropped", self.task_id)
@@ -181,11 +181,11 @@ def insist(write: Callable[[], T]) -> T:
             return write()
         except OUTAGES as error:
             log.warning("database: %s; the end of the task waits for it", error)
-            _forget_connection()
+            forget_connection()
             time.sleep(RETRY_S)
 
 
-def _forget_connection() -> None:
+def forget_connection() -> None:
     """Drop a connection that may be broken; closing it may fail for the same reason."""
     with suppress(*OUTAGES):
         connection.close()

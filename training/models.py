@@ -11,7 +11,7 @@ from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
-from .states import FINAL, FINAL_KINDS, EventKind, Priority, Stage, Status
+from .states import FINAL, FINAL_KINDS, ColumnState, EventKind, Priority, Stage, Status
 
 HEADLINES = (
     "ic",
@@ -330,10 +330,60 @@ class Export(models.Model):
         return f"{self.task_id} → {self.run_id or 'waiting'}"
 
 
+class FeatureColumn(models.Model):
+    """A column of features in the shared store, or the claim of the task that is making it.
+
+    key: hash of all that its values depend on. A claim holds for as long as the attempt of its
+    task runs and renews its own lease. checksum: of the file, by the leader that put it there.
+    """
+
+    key = models.CharField(primary_key=True, max_length=64)
+    state = models.CharField(max_length=6, choices=ColumnState.choices, default=ColumnState.MAKING)
+    made_by = models.ForeignKey(
+        TrainingTask, null=True, on_delete=models.SET_NULL, related_name="feature_columns"
+    )
+    made_attempt = models.PositiveIntegerField()
+    bytes = models.PositiveBigIntegerField(default=0)
+    checksum = models.CharField(max_length=64, blank=True)
+    made_at = models.DateTimeField(null=True)
+    last_used_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                name="column_ready_has_a_checksum",
+                condition=Q(state=ColumnState.MAKING)
+                | (Q(state=ColumnState.READY) & ~Q(checksum="")),
+            )
+        ]
+        indexes = [
+            models.Index(
+                name="column_least_used",
+                fields=["last_used_at"],
+                condition=Q(state=ColumnState.READY),
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.key[:12]} {self.state}"
+
+
+class FeatureTotal(models.Model):
+    """A figure of the shared store that only grows, over all tasks there ever were."""
+
+    name = models.CharField(primary_key=True, max_length=32)
+    value = models.PositiveBigIntegerField(default=0)
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.value}"
+
+
 __all__ = [
     "HEADLINES",
     "Dataset",
     "Export",
+    "FeatureColumn",
+    "FeatureTotal",
     "IdempotencyKey",
     "LogChunk",
     "MetricPoint",

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from . import archive, lifecycle
+from .desk import Desk
 from .errors import Fenced
 from .ledger import Ledger, insist
 from .models import TrainingTask
@@ -43,6 +44,7 @@ class Training(Protocol):
 
     def messages(self, timeout_s: float) -> list[dict[str, Any]]: ...
     def order(self, op: str) -> None: ...
+    def tell(self, message: dict[str, Any]) -> None: ...
     def kill(self) -> None: ...
     def memory_bytes(self) -> int: ...
     def close(self) -> None: ...
@@ -77,6 +79,7 @@ class Attempt:
     scratch: Path
     stop_asked: Callable[[], bool]
     ledger: Ledger
+    desk: Desk
     runlog: RunLog
     pace: Pace
     points: list[dict[str, Any]] = field(default_factory=list)
@@ -104,6 +107,7 @@ def lead(
         scratch=scratch,
         stop_asked=stop_asked,
         ledger=ledger,
+        desk=Desk(task, home=scratch / archive.HOME),
         runlog=RunLog(scratch),
         pace=Pace.of(task),
     )
@@ -136,10 +140,12 @@ def _lead(attempt: Attempt) -> None:
         _say(attempt, f"the training could not be started: {error}")
         _record(attempt, "failed", "not_started", f"The training could not start: {error}")
         return
+    attempt.desk.open(training.tell)
     try:
         _follow(attempt, training)
     finally:
         training.close()
+        attempt.desk.close(hurry=attempt.why_killed is not None)
     attempt.peak_memory_bytes = training.peak_memory_bytes
     outcome = attempt.engine.judge(
         final=attempt.final,
@@ -162,6 +168,8 @@ def _follow(attempt: Attempt, training: Training) -> None:
         for message in training.messages(WATCH_S):
             _hear(attempt, message)
         attempt.ledger.log(attempt.runlog.read())
+        for line in attempt.desk.said():
+            _say(attempt, line)
         _pass_orders(attempt, training)
         now = time.monotonic()
         if now - begun > attempt.task.timeout_s:
@@ -215,6 +223,8 @@ def _hear(attempt: Attempt, message: dict[str, Any]) -> None:
         _advance(attempt, message)
     elif kind == "metrics":
         _plot(attempt, message["points"])
+    elif kind == "columns":
+        attempt.desk.hear(message)
     elif kind in {"done", "failed"}:
         attempt.final = message
 
@@ -289,6 +299,8 @@ def _end(
         # What the next check of a workflow like this one learns from.
         peak = {"peak_memory_bytes": attempt.peak_memory_bytes}
         result = {**told, **peak, "artifacts": artifacts}
+        if shared := attempt.desk.figures():
+            result["features"] = shared
         lifecycle.complete(task_id, attempt=number, result=result)
     elif kind == "host_lost":
         lifecycle.requeue(task_id, attempt=number, reason=RequeueReason.HOST_LOST)

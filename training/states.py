@@ -80,3 +80,10 @@ class RequeueReason(models.TextChoices):
     WORKER_LOST = "worker_lost"
     HOST_LOST = "host_lost"
     SHUTDOWN = "shutdown"
+
+
+class ColumnState(models.TextChoices):
+    """A column of features is being made by a running task, or lies in the store."""
+
+    MAKING = "making"
+    READY = "ready"

@@ -27,6 +27,7 @@ SIGNED_IN = {
     "validate": ("post", "/api/validate", 200),
     "tasks": ("get", "/api/tasks", 200),
     "datasets": ("get", "/api/datasets", 200),
+    "features": ("get", "/api/features", 200),
     "queues": ("get", "/api/queues", 200),
     "schema": ("get", "/api/schema", 200),
     "docs": ("get", "/api/docs", 200),

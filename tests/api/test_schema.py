@@ -61,6 +61,7 @@ def test_the_page_asks_nothing_of_another_server(api):
         "/api/tasks/{task_id}/metrics",
         "/api/tasks/{task_id}/artifacts",
         "/api/datasets",
+        "/api/features",
         "/api/queues",
         "/healthz",
         "/readyz",

@@ -56,7 +56,10 @@ class TaskRowShape(serializers.Serializer[Any]):
     dataset_version = serializers.CharField()
     model = serializers.CharField()
     warnings = FaultShape(many=True)
-    result = serializers.DictField(help_text="empty until completed")
+    result = serializers.DictField(
+        help_text="empty until completed; its `features` has hits, misses, bytes_read, "
+        "bytes_written, damaged (columns of the shared store) and waited_for (task ids)"
+    )
     error = serializers.CharField()
     error_code = serializers.CharField()
     queue = serializers.CharField()
@@ -164,6 +167,21 @@ class QueueShape(serializers.Serializer[Any]):
     oldest_pending_s = serializers.FloatField(
         allow_null=True, help_text="how long the oldest pending task has waited"
     )
+
+
+class FeatureStoreShape(serializers.Serializer[Any]):
+    """The shared store of features. Hits and misses count columns; one per feature of a loading."""
+
+    columns = serializers.IntegerField(help_text="in the store")
+    making = serializers.IntegerField(help_text="being made by a running task")
+    bytes = serializers.IntegerField()
+    limit_bytes = serializers.IntegerField(help_text="0: nothing is shared")
+    hits = serializers.IntegerField(help_text="found by a task that had not made them")
+    misses = serializers.IntegerField(help_text="made by the task that asked")
+    bytes_read = serializers.IntegerField()
+    bytes_written = serializers.IntegerField()
+    damaged = serializers.IntegerField(help_text="found damaged or gone, and made anew")
+    evicted = serializers.IntegerField(help_text="removed to make room")
 
 
 class TaskPage(serializers.Serializer[Any]):

@@ -5,7 +5,19 @@ from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from . import artifacts, curves, datasets, health, history, logs, queues, schema, submit, tasks
+from . import (
+    artifacts,
+    curves,
+    datasets,
+    features,
+    health,
+    history,
+    logs,
+    queues,
+    schema,
+    submit,
+    tasks,
+)
 
 
 class TaskId:
@@ -49,6 +61,7 @@ urlpatterns = [
     path(f"{_TASK}/artifacts", artifacts.TaskArtifacts.as_view(), name="task-artifacts"),
     path(f"{_TASK}/artifacts/<path:path>", artifacts.TaskArtifact.as_view(), name="task-artifact"),
     path("api/datasets", datasets.DatasetList.as_view(), name="datasets"),
+    path("api/features", features.FeatureStore.as_view(), name="features"),
     path("api/queues", queues.QueueList.as_view(), name="queues"),
     path("api/schema", schema.Schema.as_view(), name="schema"),
     path("api/docs", schema.Docs.as_view(), name="docs"),

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -170,6 +171,8 @@ class Training:
         self._host = host
         self._control = control
         self._dead_since: float | None = None
+        # Orders and answers come from two threads of the leader; each line must go out whole.
+        self._sending = threading.Lock()
 
     @classmethod
     def start(
@@ -257,6 +260,10 @@ class Training:
         """Asks for "finish" or "abort". Never raises: a training that is gone needs no order."""
         self._send({"op": op})
 
+    def tell(self, message: Message) -> None:
+        """Sends a message; from any thread. Never raises, like `order`."""
+        self._send(message)
+
     def kill(self) -> None:
         """SIGKILL to the training and, by its life line, its group, even under a stopped host."""
         # Dead and reaped: the life line below still reaches what is left of its group.
@@ -340,7 +347,8 @@ class Training:
 
     def _send(self, message: Message) -> None:
         try:
-            self._control.send(message)
+            with self._sending:
+                self._control.send(message)
         except OSError:
             # Gone, or deaf for SEND_TIMEOUT_S: either shows in `messages`, or the leader kills it.
             return

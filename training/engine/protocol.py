@@ -2,8 +2,9 @@
 
 Standard library only. A message is one JSON object with a `type`, on one line:
 
-    training -> leader   hello, stage, progress, metrics, done, failed
-    leader -> training   first the job (no type), then orders {"op": "finish"} or {"op": "abort"}
+    training -> leader   hello, stage, progress, metrics, columns, done, failed
+    leader -> training   first the job (no type), then orders {"op": "finish"} or {"op": "abort"},
+                         and for each claim of columns one {"answer": {...}}
     leader -> host       one {"type": "start", ...} with three descriptors: control, log, life line
     host -> leader       started (with a pidfd), stopped, continued, exit
 

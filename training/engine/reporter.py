@@ -24,6 +24,7 @@ class Reporter:
         self._channel = channel
         self._stage = ""
         self._order: str | None = None
+        self._answers: list[Message] = []
         self._points: list[Message] = []
         self._points_sent_at = 0.0
         self._progress_sent_at = 0.0
@@ -35,6 +36,10 @@ class Reporter:
         self.flush()
         self._send({"type": "stage", "stage": name, "message": message})
         self._stop_if_aborted()
+
+    def say(self, message: str) -> None:
+        """What the current stage is busy with. A cancel point."""
+        self.stage(self._stage, message)
 
     def progress(self, done: int, total: int | None, *, unit: str, message: str = "") -> None:
         """How far the current stage is; at most 5 a second go out, and always done == total.
@@ -63,11 +68,39 @@ class Reporter:
     def order(self) -> str | None:
         """The leader's wish: None, "finish" or "abort". Never blocks; "abort" stays."""
         while self._order != "abort" and self._channel.is_ready():
-            for message in self._channel.receive():
-                self._order = message.get("op") or self._order
-            if self._channel.is_closed:
-                self._order = "abort"
+            self._listen()
         return self._order
+
+    def ask(self, question: Message, *, timeout_s: float) -> Message | None:
+        """Send a question and wait for its answer; None in time. Raises: Cancelled."""
+        self.tell(question)
+        deadline = time.monotonic() + timeout_s
+        while not self._answers:
+            self._stop_if_aborted()
+            left_s = deadline - time.monotonic()
+            if self._answers or left_s <= 0:
+                break
+            self._channel.is_ready(left_s)
+        return self._answers.pop(0) if self._answers else None
+
+    def tell(self, message: Message) -> None:
+        """Send what wants no answer."""
+        self._send(message)
+
+    def pause(self, seconds: float) -> None:
+        """Do nothing for so long, but hear an order to abort at once. Raises: Cancelled."""
+        deadline = time.monotonic() + seconds
+        while (left_s := deadline - time.monotonic()) > 0:
+            self._channel.is_ready(left_s)
+            self._stop_if_aborted()
+
+    def _listen(self) -> None:
+        for message in self._channel.receive():
+            if "answer" in message:
+                self._answers.append(message["answer"])
+            self._order = message.get("op") or self._order
+        if self._channel.is_closed:
+            self._order = "abort"
 
     def flush(self) -> None:
         """Sends every gathered point now."""

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -82,9 +83,19 @@ def _start(
             scratch_dir=scratch / archive.HOME,
             log_path=scratch / "log.raw",
             limits=limits,
+            readable=[_store()],
         )
     except (handle.HostLost, handle.HostBusy) as error:
         raise runner.HostLost(str(error)) from error
+
+
+def _store() -> Path:
+    """The folder of shared features. A training can be allowed only to read what is there."""
+    store: Path = settings.FEATURES_DIR
+    with suppress(OSError):
+        # Where it can't be made, the desk says so when there is something to keep.
+        store.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return store
 
 
 def _job(task: TrainingTask, *, at: Post) -> dict[str, Any]:

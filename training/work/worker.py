@@ -26,7 +26,7 @@ from django.db.models.functions import Now
 from redis.exceptions import RedisError
 from rq.worker import Worker as RqWorker
 
-from training import lifecycle
+from training import desk, lifecycle
 from training.engine import walls
 from training.engine.handle import EngineHost
 from training.errors import Fenced
@@ -80,6 +80,7 @@ class TrainingWorker(RqWorker):
         )
         self._tell_birth()
         clear_scratch()
+        _with_database(lambda: desk.sweep(settings.FEATURES_DIR))
         _with_database(_warm_up)
         try:
             return bool(super().work(*args, **kwargs))
