@@ -234,6 +234,8 @@ FEATURES_MAX_BYTES: int = env.int("FEATURES_MAX_BYTES", 20 * 1024**3)
 """What the shared store of features may take; 0: nothing is shared."""
 LOG_MAX_BYTES: int = env.int("LOG_MAX_BYTES", 32 * 1024 * 1024)
 """What is kept of one attempt's log."""
+OWN_CLASSES: str = env.str("OWN_CLASSES", "")
+"""A TOML file that names classes beside Qlib's own; see training/workflow/README.md."""
 DEFAULT_DATASET: str = env.str("DEFAULT_DATASET", "")
 """The dataset of a workflow that names none; empty: the only one there is."""
 MLFLOW_TRACKING_URI: str = env.str("MLFLOW_TRACKING_URI", "")

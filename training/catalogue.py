@@ -4,7 +4,9 @@ Joins `catalogue.json` (read from the pinned Qlib by `training.engine.build_cata
 `catalogue_meaning.py` (kept by hand). The web checks with it and imports no Qlib.
 """
 
+import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -14,6 +16,13 @@ from typing import Any
 from training import catalogue_meaning as meaning
 
 DATA = Path(__file__).with_name("catalogue.json")
+OWN_CLASSES = "PLATFORM_OWN_CLASSES"
+"""The setting that names an administrator's list of own classes, read here and not from Django's
+settings, as the engine has none: see `training/workflow/README.md`."""
+
+
+class OwnClassesNotRead(RuntimeError):
+    """The list of own classes is not there, or has changed since it was read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +56,7 @@ class Entry:
 
     also_in: other modules under which Qlib shows it. library: whose parameters `**kwargs` takes
     ("" for none). aliases: other names of those parameters → the library's own.
+    own: an administrator's; only then own_needs and reads (the dataset's class, "" for any).
     """
 
     slot: str
@@ -57,10 +67,15 @@ class Entry:
     parameters: Mapping[str, Parameter]
     library: str = ""
     aliases: Mapping[str, str] | None = None
+    own: bool = False
+    own_needs: str = ""
+    reads: str = ""
 
     @property
     def needs(self) -> str:
         """The extra that a worker must have: "", "xgboost", "catboost" or "torch"."""
+        if self.own:
+            return self.own_needs
         if self.library in ("xgboost", "catboost"):
             return self.library
         return "torch" if ".pytorch_" in self.module else ""
@@ -76,12 +91,11 @@ class Catalogue:
     slots: Mapping[str, tuple[Entry, ...]]
     operators: Mapping[str, tuple[str, ...]]
     columns: Mapping[str, Mapping[str, str]]
+    own_operators: tuple[str, ...] = ()
 
     def find(self, slot: str, name: str, module: str | None) -> Entry | None:
         """The entry of that class; without a module, the only one of that name."""
         named = [entry for entry in self.slots[slot] if entry.name == name]
-        if module is None:
-            module = meaning.DEFAULT_MODULES.get(slot)
         if module is None:
             return named[0] if len(named) == 1 else None
         for entry in named:
@@ -107,16 +121,47 @@ class Catalogue:
 def load() -> Catalogue:
     """The catalogue, read once per process."""
     data = json.loads(DATA.read_text(encoding="utf-8"))
+    own = _own_data()
     lightgbm_aliases = data["lightgbm"]["aliases"]
+    operators = {**data["operators"], **own.get("operators", {})}
     return Catalogue(
         qlib_version=data["qlib"],
         slots={
-            slot: tuple(_entry(slot, facts, lightgbm_aliases) for facts in entries)
+            slot: tuple(
+                _entry(slot, facts, lightgbm_aliases)
+                for facts in (*entries, *own.get("slots", {}).get(slot, ()))
+            )
             for slot, entries in data["slots"].items()
         },
-        operators={name: tuple(kinds) for name, kinds in data["operators"].items()},
+        operators={name: tuple(kinds) for name, kinds in operators.items()},
         columns=data["columns"],
+        own_operators=tuple(own.get("operator_paths", ())),
     )
+
+
+def _own_data() -> dict[str, Any]:
+    """What was read of the administrator's own classes; empty without such a list.
+
+    Raises: OwnClassesNotRead, with the cure.
+    """
+    named = os.environ.get(OWN_CLASSES, "")
+    if not named:
+        return {}
+    cure = f"run python -m training.engine.build_own_catalogue {named}"
+    source = Path(named)
+    try:
+        data: dict[str, Any] = json.loads(source.with_suffix(".json").read_text(encoding="utf-8"))
+        same = data["digest"] == digest(source)
+    except (OSError, ValueError, KeyError) as error:
+        raise OwnClassesNotRead(f"{OWN_CLASSES}: {error}; {cure}") from error
+    if not same:
+        raise OwnClassesNotRead(f"{OWN_CLASSES}: {named} has changed; {cure}")
+    return data
+
+
+def digest(source: Path) -> str:
+    """The sign by which a list of own classes is known again."""
+    return hashlib.sha256(source.read_bytes()).hexdigest()
 
 
 def rules(table: Mapping[str, str]) -> dict[str, Rule]:
@@ -152,7 +197,7 @@ def _entry(slot: str, facts: dict[str, Any], lightgbm_aliases: dict[str, str]) -
     parameters = {
         parameter: Parameter(
             parameter,
-            _rule_for(name, parameter),
+            rule(own["rule"]) if "rule" in own else _rule_for(name, parameter),
             required=own.get("required", False),
             default=own.get("default"),
         )
@@ -172,6 +217,9 @@ def _entry(slot: str, facts: dict[str, Any], lightgbm_aliases: dict[str, str]) -
         parameters=parameters,
         library=library,
         aliases=aliases,
+        own=facts.get("own", False),
+        own_needs=facts.get("needs", ""),
+        reads=facts.get("reads", ""),
     )
 
 

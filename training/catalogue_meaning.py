@@ -135,14 +135,6 @@ NOT_OFFERED: dict[str, str] = {
     ),
 }
 
-# Slot → the module that Qlib looks in where `module_path` is left out.
-DEFAULT_MODULES = {
-    "processor": "qlib.data.dataset.processor",
-    "inst_processor": "qlib.data.dataset.processor",
-    "data_loader": "qlib.data.dataset.loader",
-    "record": "qlib.workflow.record_temp",
-}
-
 # Feature and PFeature are what `$x` and `$$x` become; the stores hold no point-in-time data.
 OPERATORS_LEFT_OUT = frozenset({"Feature", "PFeature", "P", "PRef"})
 OPERATOR_ARGUMENTS: dict[str, dict[str, str]] = {

@@ -5,6 +5,8 @@ from typing import Any
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, register
 
+from .catalogue import OwnClassesNotRead, load
+
 
 @register()
 def lease_outlives_its_renewal(**_: Any) -> list[CheckMessage]:
@@ -18,3 +20,13 @@ def lease_outlives_its_renewal(**_: Any) -> list[CheckMessage]:
             id="training.E001",
         )
     ]
+
+
+@register()
+def own_classes_were_read(**_: Any) -> list[CheckMessage]:
+    """An administrator's list of own classes and what was read of it belong together."""
+    try:
+        load()
+    except OwnClassesNotRead as error:
+        return [Error(str(error), id="training.E002")]
+    return []

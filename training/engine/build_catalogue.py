@@ -4,7 +4,7 @@
     python -m training.engine.build_catalogue --check    fails if the file is out of date
 
 Facts only; what the facts mean (bounds, refusals, needs) is kept by hand in
-`training/catalogue_meaning.py`. An administrator's own classes are named there too, in `OFFERED`.
+`training/catalogue_meaning.py`. An administrator's own classes: see `build_own_catalogue`.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import importlib
 import inspect
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,16 +29,24 @@ def build() -> dict[str, Any]:
         "qlib": version("pyqlib"),
         "lightgbm": {"version": version("lightgbm"), "aliases": _lightgbm_aliases()},
         "slots": {
-            slot: [_entry(path) for path in paths] for slot, paths in sorted(OFFERED.items())
+            slot: [entry_of(path) for path in paths] for slot, paths in sorted(OFFERED.items())
         },
         "operators": _operators(),
         "columns": _columns(),
     }
 
 
-def _entry(path: str) -> dict[str, Any]:
+def class_of(path: str) -> type:
+    """The class of that dotted path. Raises: ImportError, AttributeError."""
     module_path, name = path.rsplit(".", 1)
-    found = getattr(importlib.import_module(module_path), name)
+    found: type = getattr(importlib.import_module(module_path), name)
+    return found
+
+
+def entry_of(path: str) -> dict[str, Any]:
+    """The facts of one class: its parameters as the signatures tell them."""
+    module_path, name = path.rsplit(".", 1)
+    found = class_of(path)
     parameters, is_open = _parameters(found)
     return {
         "class": name,
@@ -77,9 +85,10 @@ def _parameters(found: type) -> tuple[dict[str, Any], bool]:
 
 
 def _constructors(found: type) -> Iterator[type]:
+    packages = {"qlib", found.__module__.partition(".")[0]}
     for owner in found.__mro__:
         own = owner.__dict__.get("__init__")
-        if own is not None and owner is not object and owner.__module__.startswith("qlib."):
+        if own is not None and owner.__module__.partition(".")[0] in packages:
             yield owner
 
 
@@ -107,11 +116,19 @@ def _operators() -> dict[str, list[str]]:
         name = operator.__name__
         if name in OPERATORS_LEFT_OUT:
             continue
-        names = [n for n in inspect.signature(operator.__init__).parameters if n != "self"]
-        special = OPERATOR_ARGUMENTS.get(name, {})
-        bases = [base.__name__ for base in operator.__mro__]
-        found[name] = [special.get(n) or _argument_kind(n, bases) for n in names]
+        found[name] = argument_kinds(operator, OPERATOR_ARGUMENTS.get(name, {}))
     return dict(sorted(found.items()))
+
+
+def argument_kinds(operator: type, said: Mapping[str, str]) -> list[str]:
+    """What each argument of an operator may be: as said, else by Qlib's own names for them.
+
+    Raises: KeyError, with the name of an argument that neither tells.
+    """
+    constructor = operator.__dict__.get("__init__") or operator.__init__  # type: ignore[misc]
+    names = [n for n in inspect.signature(constructor).parameters if n != "self"]
+    bases = [base.__name__ for base in operator.__mro__]
+    return [said.get(n) or _argument_kind(n, bases) for n in names]
 
 
 def _argument_kind(name: str, bases: list[str]) -> str:

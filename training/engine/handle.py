@@ -23,6 +23,8 @@ from training.engine.verdict import Limits
 ROOT = Path(__file__).resolve().parents[2]
 MAX_SOCKET_PATH_BYTES = 107
 BACKLOG = 8
+# The only setting that the engine reads: which classes beside Qlib's own may be used.
+_PASSED_ON = ("PLATFORM_OWN_CLASSES",)
 SEND_TIMEOUT_S = 5.0
 # How long the host may take to sweep and report a training whose death the leader sees itself.
 EXIT_REPORT_TIMEOUT_S = 10.0
@@ -380,6 +382,7 @@ def host_environment(cores: int) -> dict[str, str]:
         "NUMBA_NUM_THREADS": str(cores),
         "LOKY_MAX_CPU_COUNT": str(cores),
         **one,
+        **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},
     }
 
 

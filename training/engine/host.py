@@ -19,6 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from training.catalogue import load
 from training.engine import child, openmp, walls
 from training.engine.protocol import Channel, Malformed, Message
 
@@ -69,6 +70,8 @@ def preload() -> None:
     for name in (*OPTIONAL_PRELOAD, *OWN_PRELOAD):
         if importlib.util.find_spec(name) is not None:
             importlib.import_module(name)
+    # Read here, as the walls of a training do not let it read an administrator's file.
+    load()
 
 
 def check_single_threaded() -> None:

@@ -21,6 +21,7 @@ import qlib
 from qlib.workflow import R
 from qlib.workflow.recorder import Recorder
 
+from training.catalogue import load
 from training.engine.recorder import FolderRecorder
 
 SEED = 0
@@ -45,6 +46,7 @@ def session(dataset: dict[str, Any], *, recorder: FolderRecorder) -> Iterator[No
         expression_cache=None,
         dataset_cache=None,
         exp_manager=_exp_manager(recorder),
+        custom_ops=[_operator(path) for path in load().own_operators],
     )
     # `R.start` ends a run on Exception only; a cancel is a BaseException.
     R.start_exp(experiment_name=recorder.name, recorder_name=recorder.name)
@@ -87,6 +89,12 @@ def cap_threads(value: Any, *, threads: int) -> Any:
         if too_many or (wanted == 0 and key != "n_jobs"):
             capped[key] = threads
     return capped
+
+
+def _operator(path: str) -> Any:
+    """The class of a dotted path that an administrator has listed."""
+    module_path, name = path.rsplit(".", 1)
+    return getattr(importlib.import_module(module_path), name)
 
 
 def _exp_manager(recorder: FolderRecorder) -> dict[str, Any]:

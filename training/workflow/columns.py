@@ -37,7 +37,9 @@ def _loaded(handler: dict[str, Any], catalogue: Catalogue) -> tuple[list[str], i
     kwargs, name = handler["kwargs"], handler["class"].removesuffix("vwap")
     if name in catalogue.columns:
         return list(catalogue.columns[name]), _count(kwargs.get("label"), default=1)
-    loader = kwargs["data_loader"]
+    loader = kwargs.get("data_loader")
+    if loader is None:
+        return None
     config = loader["kwargs"].get("config")
     own = catalogue.columns.get(_OWN_COLUMNS.get(loader["class"], ""))
     if config is not None and not isinstance(config, dict):

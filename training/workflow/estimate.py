@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
+from training import catalogue_meaning as meaning
 from training.catalogue import load
 from training.workflow.columns import columns_of
 from training.workflow.facts import MarketFacts, Workflow
@@ -88,8 +89,8 @@ def estimate(workflow: Workflow, facts: MarketFacts, runs: Sequence[Run] = ()) -
 
 def _rows(handler: dict[str, Any], facts: MarketFacts) -> int:
     kwargs = handler["kwargs"]
-    # Qlib's own handlers take csi500 where no market is named, DataHandlerLP takes all.
-    default = None if handler["class"] == "DataHandlerLP" else "csi500"
+    # Qlib's own handlers take csi500 where no market is named, others take all.
+    default = meaning.OWN_MARKET if handler["class"] in meaning.OWN_FIELDS else None
     named = kwargs.get("instruments", default)
     market = codes_of(named if named is not None else "all", facts.markets)
     codes = facts.markets[market] if market else tuple(facts.instruments)

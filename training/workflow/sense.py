@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from training import catalogue_meaning as meaning
-from training.catalogue import Catalogue
+from training.catalogue import Catalogue, Entry
 from training.workflow import sizes
 from training.workflow.columns import Columns, columns_of
 from training.workflow.document import Path
@@ -37,14 +37,17 @@ def check(
     if dataset is not None:
         handler = dataset["kwargs"]["handler"]
         _check_handler_range(dataset, findings)
-        own_label = "label" not in handler["kwargs"] and handler["class"] != "DataHandlerLP"
+        own_label = "label" not in handler["kwargs"] and handler["class"] in meaning.OWN_FIELDS
         horizon = meaning.OWN_LABEL_HORIZON if own_label else horizon
         _check_segments(dataset, facts, findings, horizon=horizon)
         _check_processors(handler, findings)
         _check_handler(handler, facts, findings)
     if model is not None:
         sizes.check(model, dataset, findings)
-    if model is not None and dataset is not None:
+    own = model and catalogue.get("model", model["class"], model["module_path"])
+    if own and own.own and dataset is not None:
+        _check_own_model(own, dataset, findings)
+    elif model is not None and dataset is not None:
         _check_fit(model, dataset, findings)
         columns = columns_of(dataset["kwargs"]["handler"], catalogue, findings)
         _check_columns(model, dataset, columns, findings)
@@ -155,7 +158,7 @@ def _day(text: str) -> str:
 def _check_processors(handler: dict[str, Any], findings: Findings) -> None:
     """Processors that learn want to know from when until when."""
     kwargs = handler["kwargs"]
-    if handler["class"] == "DataHandlerLP":
+    if handler["class"] not in meaning.OWN_FIELDS:
         return
     missing = [n for n in ("fit_start_time", "fit_end_time") if kwargs.get(n) is None]
     learning = {"ZScoreNorm", "RobustZScoreNorm", "MinMaxNorm"}
@@ -186,6 +189,12 @@ def _check_handler(handler: dict[str, Any], facts: MarketFacts, findings: Findin
     if missing:
         message = f"dataset {facts.name} has no {', '.join(missing)}: columns of it will be empty"
         findings.warn(("task", "dataset", "kwargs", "handler", "class"), message)
+
+
+def _check_own_model(model: Entry, dataset: dict[str, Any], findings: Findings) -> None:
+    """Of an administrator's model only that is known which the administrator has said."""
+    if model.reads and dataset["class"] != model.reads:
+        findings.fault(("task", "dataset", "class"), f"{model.name} needs {model.reads}")
 
 
 def _check_fit(model: dict[str, Any], dataset: dict[str, Any], findings: Findings) -> None:
