@@ -8,11 +8,13 @@ from typing import Any
 
 from training.catalogue import load
 from training.errors import Fault, InvalidConfig
+from training.workflow.check import PLATFORM
 from training.workflow.findings import Enough, Findings
 from training.workflow.shape import Shape
 from training.workflow.yaml12 import MAX_LEVELS, MAX_NODES
 
 _PARTS = frozenset({"qlib_init", "task", "platform"})
+_INIT = {"provider_uri": "text", "region": "choice cn|us|tw"}
 
 
 class RefusedConfig(InvalidConfig):
@@ -30,7 +32,7 @@ def task_for_qlib(config: Any) -> dict[str, Any]:
         raise RefusedConfig([Fault("", "the config is too large or not plain JSON")])
     findings = Findings()
     try:
-        task = Shape(load(), findings).task(config.get("task"), ("task",))
+        task = _checked(config, Shape(load(), findings), findings)
     except Enough:
         task = {}
     if findings.faults:
@@ -40,6 +42,14 @@ def task_for_qlib(config: Any) -> dict[str, Any]:
     for record in task["record"]:
         if "PortAna" in record["class"]:
             _make_tuples(record["kwargs"]["config"]["backtest"].get("exchange_kwargs", {}))
+    return task
+
+
+def _checked(config: dict[str, Any], shape: Shape, findings: Findings) -> dict[str, Any]:
+    """Every part by its form; `qlib_init` is not used here, and may hold nothing but two names."""
+    shape.mapping(_INIT, config.get("qlib_init", {}), ("qlib_init",), "`qlib_init`")
+    shape.mapping(PLATFORM, config.get("platform", {}), ("platform",), "`platform`")
+    task: dict[str, Any] = shape.task(config.get("task"), ("task",))
     return task
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from django.conf import settings
 from django.db import connection
 
-from training import archive, lifecycle, runner
+from training import archive, datasets, lifecycle, runner
 from training.engine import handle, verdict
 from training.models import Dataset, TrainingTask
 from training.models import Worker as WorkerRow
@@ -100,7 +100,7 @@ def _store() -> Path:
 
 def _job(task: TrainingTask, *, at: Post) -> dict[str, Any]:
     """What the training is told; nothing in it is a secret."""
-    path = settings.DATASETS_DIR / task.dataset / task.dataset_version
+    path = datasets.directory(task.dataset, task.dataset_version)
     if not path.is_dir():
         raise FileNotFoundError(
             f"the data of {task.dataset} ({task.dataset_version}) is not on this worker"
@@ -119,6 +119,6 @@ def _job(task: TrainingTask, *, at: Post) -> dict[str, Any]:
             "last_day": dataset.last_day.isoformat(),
             "instruments": dataset.instrument_count,
         },
-        "threads": min(task.threads, settings.TRAINING_THREADS),
+        "threads": max(1, min(task.threads, settings.TRAINING_THREADS)),
         "memory_bytes": at.memory_bytes,
     }

@@ -39,7 +39,7 @@ _SETTLED = frozenset(
 )
 _REGIONS = ("cn", "us", "tw")
 _DATASET = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}", re.ASCII)
-_PLATFORM = {
+PLATFORM = {
     "name": "text",
     "tags": "texts",
     "priority": "choice high|normal|low",
@@ -148,7 +148,7 @@ def _is_slip(key: str) -> bool:
 
 def _platform(value: Any, defaults: Defaults, findings: Findings) -> dict[str, Any]:
     shape = Shape(load(), findings)
-    given = shape.mapping(_PLATFORM, value or {}, ("platform",), "`platform`")
+    given = shape.mapping(PLATFORM, value or {}, ("platform",), "`platform`")
     given = {} if given is BAD else given
     if len(given.get("tags", ())) > MAX_TAGS:
         findings.fault(("platform", "tags"), f"at most {MAX_TAGS} tags")
