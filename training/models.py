@@ -271,6 +271,30 @@ class Dataset(models.Model):
         return f"{self.name} (synthetic)" if self.synthetic else self.name
 
 
+class Preset(models.Model):
+    """A workflow to start from, without what depends on the data; it belongs to the staff.
+
+    workflow: YAML; `training.presets` fills in dates, market, benchmark and records.
+    """
+
+    name = models.SlugField(primary_key=True, max_length=64)
+    title = models.CharField(max_length=100)
+    description = models.CharField(max_length=300, blank=True)
+    position = models.PositiveSmallIntegerField(
+        default=1_000, help_text="presets are listed by it, then by name"
+    )
+    workflow = models.TextField(
+        help_text="YAML: task.model and task.dataset, the rest is filled in where it is absent"
+    )
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        ordering = ["position", "name"]
+
+    def __str__(self) -> str:
+        return self.title
+
+
 class WorkerQuerySet(models.QuerySet["Worker"]):
     """Workers, and which of them are there."""
 
@@ -387,6 +411,7 @@ __all__ = [
     "IdempotencyKey",
     "LogChunk",
     "MetricPoint",
+    "Preset",
     "TaskEvent",
     "TaskTag",
     "TrainingTask",

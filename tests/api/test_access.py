@@ -17,6 +17,7 @@ TASK_ROUTES = {
     "task-events": [("get", Status.PENDING, 200)],
     "task-log": [("get", Status.PENDING, 200)],
     "task-metrics": [("get", Status.PENDING, 200)],
+    "task-report": [("get", Status.RUNNING, 409)],
     "task-artifacts": [("get", Status.COMPLETED, 200)],
     # Nothing was saved: that there is no such file is for those to know who may see the task.
     "task-artifact": [("get", Status.COMPLETED, 404)],
@@ -28,6 +29,9 @@ SIGNED_IN = {
     "tasks": ("get", "/api/tasks", 200),
     "datasets": ("get", "/api/datasets", 200),
     "features": ("get", "/api/features", 200),
+    # There is no dataset to fit them to.
+    "presets": ("get", "/api/presets", 404),
+    "preset": ("get", "/api/presets/lightgbm-alpha158", 404),
     "queues": ("get", "/api/queues", 200),
     "schema": ("get", "/api/schema", 200),
     "docs": ("get", "/api/docs", 200),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from training.api.downsample import largest_triangles
+from training.downsample import largest_triangles
 
 
 @pytest.mark.parametrize("length", [0, 1, 2, 3, 4, 5, 10, 11, 100, 1_001])

@@ -6,8 +6,8 @@ import pytest
 from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import validate
 
+from tests.api.result_files import completed
 from tests.factories import make_worker
-from training.states import Status
 
 
 @pytest.fixture
@@ -60,19 +60,20 @@ def test_the_page_asks_nothing_of_another_server(api):
         "/api/tasks/{task_id}/events",
         "/api/tasks/{task_id}/metrics",
         "/api/tasks/{task_id}/artifacts",
+        "/api/tasks/{task_id}/report",
         "/api/datasets",
         "/api/features",
+        "/api/presets",
         "/api/queues",
         "/healthz",
         "/readyz",
     ],
 )
 def test_what_is_answered_has_the_shape_that_the_document_tells(
-    api, make_task, dataset, document, path
+    api, owner, dataset, document, path
 ):
     make_worker()
-    result = {"metrics": {"ic": 0.1}, "artifacts": [{"path": "m", "bytes": 1, "sha256": "0"}]}
-    task = make_task(status=Status.COMPLETED, result=result, tags=["t"])
+    task = completed(owner, tags=["t"])
 
     answer = api.get(path.replace("{task_id}", task.id))
 

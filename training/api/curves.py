@@ -15,13 +15,13 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from training import archive, services
+from training.downsample import largest_triangles
 from training.events import instant
 from training.models import TrainingTask
 from training.sanitise import clean
 
 from . import queries, serializers
 from .authentication import caller
-from .downsample import largest_triangles
 from .logs import attempt_of
 from .pagination import next_url
 from .schema import failures

@@ -84,6 +84,25 @@ class CurvesQuery(serializers.Serializer[Any]):
     cursor = serializers.CharField(required=False, max_length=1_000, help_text="as `next` has it")
 
 
+class PresetsQuery(serializers.Serializer[Any]):
+    """To what presets are to be fitted."""
+
+    dataset = serializers.CharField(
+        required=False, max_length=64, help_text="the default one if absent, else the first"
+    )
+
+
+class ReportQuery(serializers.Serializer[Any]):
+    """How finely a report is wanted."""
+
+    points = serializers.IntegerField(
+        required=False,
+        min_value=10,
+        max_value=MAX_POINTS,
+        help_text="at most so many days of each block, chosen so that its series keep their shape",
+    )
+
+
 def read(request: Request, kind: type[_Query]) -> dict[str, Any]:
     """The request's parameters, checked; an empty one is one not given. Raises: ValidationError."""
     given = QueryDict(mutable=True)

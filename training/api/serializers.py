@@ -184,6 +184,20 @@ class FeatureStoreShape(serializers.Serializer[Any]):
     evicted = serializers.IntegerField(help_text="removed to make room")
 
 
+class PresetShape(serializers.Serializer[Any]):
+    """A workflow to start from, fitted to a dataset."""
+
+    name = serializers.CharField()
+    title = serializers.CharField()
+    description = serializers.CharField()
+    model = serializers.CharField()
+    handler = serializers.CharField()
+    needs = serializers.CharField(help_text="empty, `xgboost`, `catboost` or `torch`")
+    runnable = serializers.BooleanField(help_text="a worker that is here has what it needs")
+    dataset = serializers.CharField()
+    workflow = serializers.CharField(help_text="YAML, complete: post it to `/api/train`")
+
+
 class TaskPage(serializers.Serializer[Any]):
     """A page of tasks."""
 
@@ -216,6 +230,13 @@ class DatasetPage(serializers.Serializer[Any]):
     """All datasets."""
 
     results = DatasetShape(many=True)
+    next = serializers.URLField(allow_null=True)
+
+
+class PresetPage(serializers.Serializer[Any]):
+    """All presets, fitted to one dataset."""
+
+    results = PresetShape(many=True)
     next = serializers.URLField(allow_null=True)
 
 

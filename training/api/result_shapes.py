@@ -1,0 +1,115 @@
+"""The shapes of results in the schema: reports, predictions, comparisons, the leaderboard."""
+
+from typing import Any
+
+from rest_framework import serializers
+
+
+def series(text: str = "") -> serializers.ListField:
+    """Numbers by day; null where there is none."""
+    child = serializers.FloatField(allow_null=True)
+    return serializers.ListField(child=child, help_text=text)
+
+
+def days(text: str = "") -> serializers.ListField:
+    """Days, ascending."""
+    return serializers.ListField(child=serializers.DateField(), help_text=text)
+
+
+def texts(text: str = "") -> serializers.ListField:
+    """Names."""
+    return serializers.ListField(child=serializers.CharField(), help_text=text)
+
+
+class PortfolioShape(serializers.Serializer[Any]):
+    """The backtest, day by day: running sums of returns, as fractions of the account."""
+
+    days = days()
+    return_with_cost = series()
+    return_without_cost = series()
+    benchmark = series()
+    excess_with_cost = series("return with cost less the benchmark's")
+    excess_without_cost = series()
+    drawdown_with_cost = series("of the excess return; 0 or less")
+    drawdown_without_cost = series()
+    turnover = series("of the day, not added up")
+
+
+class YearsShape(serializers.Serializer[Any]):
+    """Returns by year."""
+
+    years = texts("`2018`")
+    return_with_cost = series()
+    benchmark = series()
+    excess_with_cost = series()
+
+
+class MonthlyShape(serializers.Serializer[Any]):
+    """Returns by month: sums of the days'."""
+
+    months = texts("`2018-03`")
+    return_with_cost = series()
+    benchmark = series()
+    excess_with_cost = series()
+    years = YearsShape()
+
+
+class ICByMonthShape(serializers.Serializer[Any]):
+    """Means of the days' IC."""
+
+    months = texts("`2018-03`")
+    ic = series()
+    rank_ic = series()
+
+
+class DistributionShape(serializers.Serializer[Any]):
+    """Days whose IC lay between each two neighbouring edges: one count less than edges."""
+
+    edges = series("ascending, symmetric around 0")
+    ic = serializers.ListField(child=serializers.IntegerField())
+    rank_ic = serializers.ListField(child=serializers.IntegerField())
+
+
+class ICShape(serializers.Serializer[Any]):
+    """Correlation of prediction and label, day by day."""
+
+    days = days()
+    ic = series("Pearson")
+    rank_ic = series("Spearman")
+    by_month = ICByMonthShape()
+    distribution = DistributionShape()
+
+
+class GroupsShape(serializers.Serializer[Any]):
+    """Each day's instruments in five groups by score: mean labels, added up."""
+
+    days = days()
+    groups = serializers.DictField(child=series(), help_text="`1` has the highest scores")
+    long_short = series("group 1 less group 5")
+    long_average = series("group 1 less all")
+
+
+class ImportanceShape(serializers.Serializer[Any]):
+    """How much the model leans on each feature, the most first."""
+
+    kind = serializers.ChoiceField(choices=["importance", "coefficient"])
+    features = texts()
+    values = series()
+
+
+class ReportShape(serializers.Serializer[Any]):
+    """What a training has come to; blocks whose record was not asked for are absent."""
+
+    task_id = serializers.CharField()
+    version = serializers.IntegerField(help_text="of the training's own report file")
+    data = serializers.DictField(  # type: ignore[assignment]
+        help_text="dataset, fingerprint, first and last day, instruments"
+    )
+    computed_by = serializers.DictField(
+        child=serializers.CharField(), help_text="the Qlib record behind each block"
+    )
+    portfolio = PortfolioShape(required=False)
+    monthly = MonthlyShape(required=False)
+    ic = ICShape(required=False)
+    groups = GroupsShape(required=False)
+    feature_importance = ImportanceShape(required=False, allow_null=True)
