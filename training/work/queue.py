@@ -70,3 +70,12 @@ def ping() -> bool:
         return bool(django_rq.get_connection("cpu").ping())
     except (RedisError, OSError):
         return False
+
+
+def facts() -> dict[str, Any] | None:
+    """What Redis tells of itself; None if it does not answer."""
+    try:
+        told: dict[str, Any] = django_rq.get_connection("cpu").info()
+    except (RedisError, OSError):
+        return None
+    return told

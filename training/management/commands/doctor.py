@@ -1,0 +1,197 @@
+"""`manage.py doctor`: looks at all that the platform needs; prints the cure of what is ill."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from importlib.util import find_spec
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import ERROR, run_checks
+from django.core.management.base import BaseCommand
+from django.db import Error, connection
+from django.db.migrations.executor import MigrationExecutor
+from django.db.models import Q
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from training.models import Dataset, TrainingTask, Worker
+from training.states import Status
+from training.work import queue
+
+OK, WARN, FAIL = "ok", "warn", "FAIL"
+CLOCKS_APART_S = 5.0
+LITTLE_SPACE = 0.05
+UNNAMED = "not named"
+OLDEST_POSTGRES = 130_000
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was seen of one part; cure: what to do about it."""
+
+    state: str
+    part: str
+    text: str
+    cure: str = ""
+
+
+Findings = Iterator[Finding]
+
+
+class Command(BaseCommand):
+    """Changes nothing. Exit code 1 if something fails; warnings alone are 0."""
+
+    help = "Look at settings, database, Redis, folders, datasets, workers and leases."
+    requires_system_checks: list[str] = []
+
+    def handle(self, **_: Any) -> None:
+        """All findings, the ill ones with their cure."""
+        ill = 0
+        for look in LOOKS:
+            for finding in _insist(look):
+                self.stdout.write(f"{finding.state:4}  {finding.part:9} {finding.text}")
+                if finding.state != OK:
+                    self.stdout.write(f"{'':16}cure: {finding.cure}")
+                ill += finding.state == FAIL
+        if ill:
+            self.stderr.write(f"{ill} of these must be cured before the platform can work.")
+            raise SystemExit(1)
+
+
+def _insist(look: Callable[[], Findings]) -> Findings:
+    try:
+        yield from look()
+    except Error as error:
+        yield Finding(FAIL, "database", f"does not answer: {error}".strip(), _DATABASE_CURE)
+
+
+_DATABASE_CURE = (
+    "start it; compare PLATFORM_DATABASE_URL with its address, user and password; "
+    "the tables come from manage.py migrate"
+)
+
+
+def _settings() -> Findings:
+    for message in run_checks():
+        state = FAIL if message.level >= ERROR else WARN
+        yield Finding(state, "settings", str(message.msg), message.hint or f"see {message.id}")
+    if settings.DEBUG:
+        yield Finding(WARN, "settings", "DEBUG shows sources to visitors", "unset PLATFORM_DEBUG")
+    if not settings.HTTPS and set(settings.ALLOWED_HOSTS) - {"localhost", "127.0.0.1", "[::1]"}:
+        cure = "serve by nginx with TLS (deploy/README.md) and set PLATFORM_HTTPS=true"
+        yield Finding(WARN, "settings", "passwords and tokens travel in clear text", cure)
+    key = settings.STATE_DIR / "secret.key"
+    if key.exists() and key.stat().st_mode & 0o077:
+        yield Finding(FAIL, "settings", f"others may read {key}", f"chmod 600 {key}")
+    yield Finding(OK, "settings", f"release {settings.RELEASE or UNNAMED}")
+
+
+def _database() -> Findings:
+    connection.ensure_connection()
+    if connection.vendor == "postgresql":
+        number = connection.cursor().connection.info.server_version
+        good = number >= OLDEST_POSTGRES
+        told = f"PostgreSQL {number // 10_000}.{number % 10_000}"
+        yield Finding(OK if good else FAIL, "database", told, "use PostgreSQL 13 or newer")
+    else:
+        yield Finding(OK, "database", "SQLite: good for one machine and a handful of workers")
+    executor = MigrationExecutor(connection)
+    if plan := executor.migration_plan(executor.loader.graph.leaf_nodes()):
+        text = f"{len(plan)} migrations are not applied"
+        yield Finding(FAIL, "database", text, "run manage.py migrate")
+    apart = abs((_database_now() - timezone.now()).total_seconds())
+    if apart > CLOCKS_APART_S:
+        text = f"its clock and this machine's are {apart:.0f} s apart"
+        yield Finding(WARN, "database", text, "run an NTP client on both machines")
+
+
+def _database_now() -> Any:
+    row = Dataset.objects.annotate(now=Now()).values_list("now", flat=True).first()
+    return row or timezone.now()
+
+
+def _redis() -> Findings:
+    told = queue.facts()
+    if told is None:
+        cure = "start it; compare PLATFORM_REDIS_URL with its address, user and password"
+        yield Finding(FAIL, "redis", "does not answer", cure)
+        return
+    yield Finding(OK, "redis", f"version {told['redis_version']}")
+    if told.get("maxmemory_policy", "noeviction") != "noeviction":
+        text = f"forgets rings when it is full ({told['maxmemory_policy']})"
+        yield Finding(WARN, "redis", text, "set maxmemory-policy noeviction")
+    if not told.get("aof_enabled", 1):
+        text = "keeps nothing over a restart; the reconciler rings again, later"
+        yield Finding(WARN, "redis", text, "set appendonly yes")
+
+
+def _folders() -> Findings:
+    for name in ("STATE", "RUNTIME", "DATASETS", "ARTIFACTS", "SCRATCH"):
+        folder = getattr(settings, f"{name}_DIR")
+        there = next(one for one in (folder, *folder.parents) if one.exists())
+        if not os.access(there, os.W_OK | os.X_OK):
+            cure = f"give it to this user, or name another place in PLATFORM_{name}_DIR"
+            yield Finding(FAIL, "folders", f"{there} can't be written", cure)
+            continue
+        usage = shutil.disk_usage(there)
+        if usage.free < usage.total * LITTLE_SPACE:
+            text = f"{folder} has {usage.free / 1e9:.1f} GB left"
+            yield Finding(WARN, "folders", text, "run manage.py maintain, or give it more space")
+    yield Finding(OK, "folders", f"state in {settings.STATE_DIR}")
+
+
+def _datasets() -> Findings:
+    rows = list(Dataset.objects.all())
+    if not rows:
+        yield Finding(WARN, "datasets", "there is none", "run manage.py import_market")
+    for row in rows:
+        place = settings.DATASETS_DIR / row.name / row.version
+        if not place.is_dir():
+            cure = f"copy it here, or import it again: {place}"
+            yield Finding(FAIL, "datasets", f"{row.name}: its version is not here", cure)
+        else:
+            yield Finding(OK, "datasets", f"{row.name} to {row.last_day}, version {row.version}")
+
+
+def _workers() -> Findings:
+    alive = list(Worker.objects.alive())
+    if not any(not worker.draining for worker in alive):
+        cure = "systemctl start qlib-worker@cpu-1, or manage.py worker cpu"
+        yield Finding(FAIL, "workers", "none takes tasks", cure)
+    for worker in alive:
+        told = f"{worker.name} on {worker.host}, queue {worker.queue}"
+        release = worker.versions.get("platform", "")
+        if release != settings.RELEASE:
+            text = f"{told}: release {release or UNNAMED}, here {settings.RELEASE or UNNAMED}"
+            yield Finding(WARN, "workers", text, "upgrade the older one (deploy/README.md)")
+        else:
+            yield Finding(OK, "workers", told + (", draining" if worker.draining else ""))
+    for needs, name in _waiting():
+        if not any(worker.queue == name and worker.has(needs) for worker in alive):
+            having = f" with {needs} installed" if needs else ""
+            cure = f"start a worker for queue {name}{having}"
+            yield Finding(WARN, "workers", f"tasks of queue {name} wait for one", cure)
+    if find_spec("qlib") is None:
+        yield Finding(OK, "workers", "none can run on this machine: it has no Qlib")
+
+
+def _waiting() -> Any:
+    pending = TrainingTask.objects.filter(status=Status.PENDING)
+    return pending.values_list("needs", "queue").order_by().distinct()
+
+
+def _leases() -> Findings:
+    """What the reconciler would have mended if there was one."""
+    late = Now() - 2 * settings.LEASE - timedelta(seconds=settings.RECONCILE_EVERY_S)
+    over = TrainingTask.objects.filter(Q(lease_until__lt=late), status=Status.RUNNING).count()
+    if over:
+        cure = "start the reconciler: systemctl start qlib-reconcile, or manage.py reconcile"
+        yield Finding(FAIL, "leases", f"{over} tasks lost their worker and nobody acts", cure)
+    else:
+        yield Finding(OK, "leases", "all are kept")
+
+
+LOOKS = (_settings, _database, _redis, _folders, _datasets, _workers, _leases)
