@@ -13,4 +13,6 @@ from channels.routing import ProtocolTypeRouter  # noqa: E402
 
 from training.live.routing import websocket  # noqa: E402
 
-application = ProtocolTypeRouter({"http": http, "websocket": websocket})
+from .observed import observed  # noqa: E402
+
+application = observed(ProtocolTypeRouter({"http": http, "websocket": websocket}))

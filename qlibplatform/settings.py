@@ -8,7 +8,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
-from environs import Env
+from environs import Env, validate
+from pythonjsonlogger.core import RESERVED_ATTRS
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
@@ -270,13 +271,44 @@ REST_KNOX = {
     "TOKEN_TTL": timedelta(days=env.int("TOKEN_DAYS", 365)),
 }
 
-# ── Logging ─────────────────────────────────────────────────────────────────────────────
+# ── Watching ────────────────────────────────────────────────────────────────────────────
+LOG_FORMAT: str = env.str("LOG_FORMAT", "plain", validate=validate.OneOf(["plain", "json"]))
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"plain": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain"}},
+    "filters": {"ids": {"()": "training.tracing.Ids"}},
+    "formatters": {
+        "plain": {"format": "{asctime} {levelname} {name}: {message}{about}", "style": "{"},
+        "json": {
+            "()": "pythonjsonlogger.json.JsonFormatter",
+            "fmt": ["levelname", "name", "message", "process"],
+            "rename_fields": {"levelname": "level", "name": "logger"},
+            "reserved_attrs": [*RESERVED_ATTRS, "about", "request"],
+            "timestamp": "at",
+        },
+    },
+    "handlers": {
+        "console": {
+            "class": "logging.StreamHandler",
+            "formatter": LOG_FORMAT,
+            "filters": ["ids"],
+        }
+    },
     "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", "INFO").upper()},
     "loggers": {"django.server": {"propagate": True}},
 }
+RELEASE: str = env.str("RELEASE", "")
+"""What is installed here, such as a commit: workers, metrics and Sentry tell it."""
+SENTRY_DSN: str = env.str("SENTRY_DSN", "")
+"""Errors are sent to this Sentry project; empty: nowhere. Trainings never see it."""
+if SENTRY_DSN:
+    import sentry_sdk
+
+    # No bodies, users or headers: a workflow may be a secret of its owner.
+    sentry_sdk.init(
+        dsn=SENTRY_DSN,
+        release=RELEASE or None,
+        send_default_pii=False,
+        max_request_body_size="never",
+    )
 env.seal()

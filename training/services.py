@@ -16,7 +16,7 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
 
-from . import lifecycle, preflight
+from . import lifecycle, preflight, tracing
 from .errors import Fault, IdempotencyConflict, InvalidConfig, NotFinished, NotFound
 from .models import Dataset, IdempotencyKey, TrainingTask
 from .states import Priority
@@ -65,7 +65,10 @@ def submit(
         if again is None:
             raise
         return Submission(again, created=False)
-    queue.ring(task.queue)
+    # The line that has both ids: from a request to its task, and on to the worker's lines.
+    with tracing.about(task_id=task.id):
+        log.info("submitted to queue %s", task.queue)
+        queue.ring(task.queue)
     return Submission(task, created=True)
 
 

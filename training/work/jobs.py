@@ -11,7 +11,7 @@ from typing import Any
 from django.conf import settings
 from django.db import connection
 
-from training import archive, datasets, lifecycle, runner
+from training import archive, datasets, lifecycle, runner, tracing
 from training.engine import handle, verdict
 from training.models import Dataset, TrainingTask
 from training.models import Worker as WorkerRow
@@ -51,6 +51,8 @@ def run_next(queue: str) -> None:
     task = lifecycle.claim_next(queue, extras=post.extras, worker=post.worker)
     if task is None:
         return
+    tracing.stamp_process(task_id=task.id, attempt=str(task.attempt))
+    log.info("leads a task of queue %s", queue)
     try:
         runner.lead(
             task,
