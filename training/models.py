@@ -312,6 +312,7 @@ class Worker(models.Model):
     """A worker process as it last told of itself.
 
     extras: the optional libraries it can import (xgboost, catboost, torch, gpu).
+    used_bytes: memory of all its processes when it was last seen; memory_bytes: what it may use.
     """
 
     name = models.CharField(primary_key=True, max_length=100)
@@ -320,6 +321,7 @@ class Worker(models.Model):
     queue = models.CharField(max_length=20)
     cores = models.PositiveSmallIntegerField()
     memory_bytes = models.PositiveBigIntegerField()
+    used_bytes = models.PositiveBigIntegerField(default=0, db_default=0)
     extras = models.JSONField(default=list)
     versions = models.JSONField(default=dict)
     draining = models.BooleanField(default=False)

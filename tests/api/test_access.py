@@ -41,7 +41,7 @@ EVERYONE = {
     "docs-asset": ("/api/docs/swagger-ui.css", 200),
     "nowhere": ("/api/nowhere", 404),
 }
-ELSEWHERE = {"readyz": "tests/api/test_health.py"}
+ELSEWHERE = {"readyz": "tests/api/test_health.py", "metrics": "tests/api/test_metrics.py"}
 
 
 def routes():

@@ -28,16 +28,16 @@ class QueueList(APIView):
     def get(self, request: Request) -> Response:
         """Each queue's load over all owners, and the workers that serve it."""
         queries.read(request, queries.NoQuery)
-        loads = {load["queue"]: load for load in _loads()}
+        found = {load["queue"]: load for load in loads()}
         live = Worker.objects.alive().filter(draining=False).values_list("queue")
         workers = dict(live.annotate(count=Count("name")))
         results = [
-            _to_wire(name, loads.get(name, _IDLE), workers.get(name, 0)) for name in settings.QUEUES
+            _to_wire(name, found.get(name, _IDLE), workers.get(name, 0)) for name in settings.QUEUES
         ]
         return Response({"results": results, "next": None})
 
 
-def _loads() -> Any:
+def loads() -> Any:
     """Pending, running and the oldest pending task's creation, by queue."""
     pending = Q(status=Status.PENDING)
     return (

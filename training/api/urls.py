@@ -13,6 +13,7 @@ from . import (
     health,
     history,
     logs,
+    metrics,
     presets,
     queues,
     reports,
@@ -73,5 +74,6 @@ urlpatterns = [
     path("api/docs/<str:name>", schema.docs_asset, name="docs-asset"),
     path("healthz", health.Alive.as_view(), name="healthz"),
     path("readyz", health.Ready.as_view(), name="readyz"),
+    path("metrics", metrics.Metrics.as_view(), name="metrics"),
     re_path(r"^api(?:/.*)?$", Nowhere.as_view(), name="nowhere"),
 ]

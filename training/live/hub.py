@@ -14,6 +14,7 @@ from collections.abc import Coroutine
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
+import prometheus_client
 from channels.layers import get_channel_layer
 from django.conf import settings
 from django.db import Error as DatabaseError
@@ -77,6 +78,10 @@ class Hub:
         self._standing: list[asyncio.Task[None]] = []
         self._lagging: set[str] = set()
         daphne_socket.before_shutdown(self._say_goodbye, wait_s=GOODBYE_S)
+
+    def __len__(self) -> int:
+        """Open sockets."""
+        return len(self._members)
 
     # ── Sockets come and go ─────────────────────────────────────────────────────────────
 
@@ -171,12 +176,15 @@ class Hub:
         watch = self._watches.get(message.get("task_id", ""))
         if watch is None or message.get("type") != "task.event":
             return
+        # A sender of an older release does not tell when.
+        EVENT_LAG.observe(max(time.time() - message.get("sent", time.time()), 0))
         line = Line(message["seq"], message["kind"], message["text"])
         if line.seq == watch.end + 1 and line.kind != EventKind.DELETED:
             watch.extend([line])
         elif line.kind == EventKind.DELETED:
             watch.end_with(line)
         elif line.seq > watch.end:
+            DROPPED.inc(line.seq - watch.end - 1)
             self._start(self._catch_up(watch))
 
     async def _subscribe(self, group: str) -> None:
@@ -236,6 +244,7 @@ class Hub:
         newest = await reads.run(reads.newest_seqs, list(watched))
         late = {key: watch.end for key, watch in watched.items() if newest.get(key, 0) > watch.end}
         for task_id, lines in (await reads.run(reads.missing_events, late)).items():
+            DROPPED.inc(len(lines))
             watched[task_id].extend(lines)
             if len(lines) == reads.PAGE:
                 self._start(self._catch_up(watched[task_id]))
@@ -276,6 +285,17 @@ class Hub:
                 member.admit(now[0])
 
 
+EVENT_LAG = prometheus_client.Histogram(
+    "qlibplatform_event_lag_seconds",
+    "From an event's commit to its arrival at this web process, by the two machines' clocks.",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5),
+)
+DROPPED = prometheus_client.Counter(
+    "qlibplatform_wakeups_dropped",
+    "Events of which no message came, or too late: read from the database instead.",
+)
+SOCKETS = prometheus_client.Gauge("qlibplatform_sockets", "Open sockets of this web process.")
+
 _hubs: WeakKeyDictionary[asyncio.AbstractEventLoop, Hub] = WeakKeyDictionary()
 """The process's hub; by event loop, as tests have several."""
 
@@ -283,3 +303,11 @@ _hubs: WeakKeyDictionary[asyncio.AbstractEventLoop, Hub] = WeakKeyDictionary()
 def current() -> Hub:
     """The hub of the running event loop."""
     return _hubs.setdefault(asyncio.get_running_loop(), Hub())
+
+
+def open_sockets() -> int:
+    """The sockets of this process, of all its event loops."""
+    return sum(len(hub) for hub in list(_hubs.values()))
+
+
+SOCKETS.set_function(open_sockets)

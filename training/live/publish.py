@@ -68,7 +68,8 @@ def publish(message: Mapping[str, Any], *, owner_id: int) -> None:
 def _parcels(message: Mapping[str, Any], owner_id: int) -> Iterable[Parcel]:
     kind, task_id, seq = message["type"], message["task_id"], message["seq"]
     about = {"task_id": task_id, "kind": str(kind), "seq": seq}
-    yield task_group(task_id), {"type": "task.event", **about, "text": to_text(message)}
+    event = {"type": "task.event", **about, "sent": time.time(), "text": to_text(message)}
+    yield task_group(task_id), event
     if kind not in _SILENT_IN_LISTS:
         yield LIST_GROUP, {"type": "task.changed", **about, "owner_id": owner_id}
 

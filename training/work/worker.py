@@ -186,6 +186,7 @@ class TrainingWorker(RqWorker):
             "memory_bytes": memory_share(),
             "extras": list(extras()),
             "versions": _versions(),
+            "used_bytes": used_bytes(),
             "draining": False,
             "started_at": Now(),
             "seen_at": Now(),
@@ -199,7 +200,7 @@ class TrainingWorker(RqWorker):
         self._seen_at = time.monotonic()
         self._ensure_host()
         row = WorkerRow.objects.filter(name=self.slot)
-        if _with_database(lambda: row.update(seen_at=Now())) == 0:
+        if _with_database(lambda: row.update(seen_at=Now(), used_bytes=used_bytes())) == 0:
             self._tell_birth()
 
     def _ensure_host(self) -> None:
@@ -275,6 +276,30 @@ def memory_share() -> int:
     return int(whole * 0.8 * min(settings.TRAINING_THREADS / settings.CORES, 1.0))
 
 
+def used_bytes() -> int:
+    """Memory of this worker with its work-horse, engine host and training; pages that they share
+    count once."""
+    return sum(_proportional_bytes(pid) for pid in _family(os.getpid()))
+
+
+def _family(pid: int) -> list[int]:
+    """The process and all its descendants. Another thread's children count too."""
+    found = [pid]
+    for parent in found:
+        for listed in Path(f"/proc/{parent}/task").glob("*/children"):
+            with suppress(OSError):
+                found += [int(child) for child in listed.read_text().split()]
+    return found
+
+
+def _proportional_bytes(pid: int) -> int:
+    """0 for a process that has ended, or that may not be looked at."""
+    with suppress(OSError):
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+    return 0
+
+
 def clear_scratch() -> None:
     """Remove what attempts that have ended without their leader left behind."""
     running = _with_database(
@@ -293,7 +318,7 @@ def clear_scratch() -> None:
 
 
 def _versions() -> dict[str, str]:
-    told = {}
+    told = {"platform": settings.RELEASE} if settings.RELEASE else {}
     for name in TOLD_VERSIONS:
         try:
             told[name] = version(name)
