@@ -244,6 +244,18 @@ DEFAULT_DATASET: str = env.str("DEFAULT_DATASET", "")
 MLFLOW_TRACKING_URI: str = env.str("MLFLOW_TRACKING_URI", "")
 """Finished results are sent on to this MLflow server; empty: nowhere."""
 
+# ── Keeping it tidy: `manage.py maintain`; 0 keeps for ever ──────────────────────────────
+KEEP_TASKS_DAYS: int = env.int("KEEP_TASKS_DAYS", 0)
+"""Final tasks go so many days after their end, with all that is theirs."""
+KEEP_TASKS: int = env.int("KEEP_TASKS", 0)
+"""At most so many final tasks stay: the newest."""
+KEEP_ARTIFACTS_DAYS: int = env.int("KEEP_ARTIFACTS_DAYS", 0)
+"""Files and logs of final tasks go so many days after their end; the task and its metrics stay."""
+KEEP_ARTIFACTS_BYTES: int = env.int("KEEP_ARTIFACTS_BYTES", 0)
+"""All files of tasks together: the oldest go first."""
+KEEP_PROGRESS_DAYS: int = env.int("KEEP_PROGRESS_DAYS", 30)
+"""Progress, curve and log events of final tasks; the events that tell its story stay."""
+
 # ── API ─────────────────────────────────────────────────────────────────────────────────
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
