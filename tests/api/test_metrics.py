@@ -8,6 +8,7 @@ from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.factories import make_worker, start
+from training import features
 from training.api import metrics
 from training.models import TrainingTask, Worker
 from training.states import Status
@@ -36,8 +37,11 @@ def test_tasks_queues_and_leases_are_counted(client_of, make_task):
         lease_until=timezone.now() - timedelta(seconds=90)
     )
 
+    features.count(hits=3)
+
     told = figures(client_of(None))
 
+    assert told["features", "hits"] == 3
     assert (told["tasks", "completed"], told["tasks", "failed"]) == (1, 0)
     assert (told["queue_tasks", "cpu", "pending"], told["queue_tasks", "cpu", "running"]) == (1, 1)
     assert told["queue_oldest_seconds", "cpu"] == pytest.approx(3_600, abs=60)

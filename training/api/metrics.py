@@ -19,6 +19,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from training import features
 from training.models import TrainingTask, Worker
 from training.states import Status
 from training.work import queue
@@ -59,7 +60,7 @@ class _Platform:
         """All families of one scrape."""
         began, database_up = time.perf_counter(), 1
         try:
-            yield from [*_tasks(), *_queues(), *_leases(), *_workers()]
+            yield from [*_tasks(), *_queues(), *_leases(), *_workers(), *_features()]
         except Error:
             database_up = 0
         took = _family("scrape_database_seconds", "What the questions of this scrape took.")
@@ -125,6 +126,13 @@ def _workers() -> Families:
         info.add_metric([worker.name, worker.queue, worker.host, release], 1)
         draining.add_metric([worker.name], int(worker.draining))
     yield from (seen, used, limit, info, draining)
+
+
+def _features() -> Families:
+    family = _family("features", "The shared store of features; hits, misses: columns.", "figure")
+    for name, value in features.figures().items():
+        family.add_metric([name], value)
+    yield family
 
 
 def _disks() -> Families:
