@@ -8,6 +8,7 @@ TrainingError
 ├── NotFinished          not_finished            the action wants a final task
 ├── NotFitting           not_fitting             nothing to finish early right now
 ├── Pinned               pinned                  a pinned task is not deleted
+├── InvalidCursor        invalid_request         a page's place that this server did not give
 ├── IdempotencyConflict  idempotency_conflict    one key, two different bodies
 └── Fenced               fenced                  the attempt is not the leader's own any more
 """
@@ -92,6 +93,12 @@ class Pinned(TrainingError):
     """The task is pinned: unpin it before deleting it."""
 
     code = "pinned"
+
+
+class InvalidCursor(TrainingError):
+    """The place of a page is none that this server gave for this order."""
+
+    code = "invalid_request"
 
 
 class IdempotencyConflict(TrainingError):

@@ -7,8 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from training import archive, lifecycle
-from training.api import logs
+from training import archive, attempt_log, lifecycle
 from training.lifecycle import News
 from training.models import LogChunk, MetricPoint
 from training.states import Status
@@ -79,7 +78,7 @@ def test_an_offset_inside_a_chunk_cuts_it_and_one_behind_the_end_is_empty(api, m
 
 @pytest.mark.parametrize("kept", [False, True])
 def test_a_long_log_comes_in_parts_and_no_character_is_cut(api, make_task, monkeypatch, kept):
-    monkeypatch.setattr(logs, "MAX_BYTES", 10)
+    monkeypatch.setattr(attempt_log, "MAX_BYTES", 10)
     task = make_task(status=Status.RUNNING)
     text = "ääöü€" * 7
     say(task, text, 0)

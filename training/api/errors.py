@@ -137,4 +137,4 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
 
 
 def _is_api(request: HttpRequest) -> bool:
-    return not request.path_info.startswith("/admin")
+    return request.path_info.startswith(("/api", "/healthz", "/readyz", "/metrics"))

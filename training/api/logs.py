@@ -1,27 +1,20 @@
-"""The log of an attempt: rows while it runs, a file afterwards, the same bytes."""
+"""The log of an attempt over HTTP."""
 
-from dataclasses import dataclass
-from pathlib import Path
-
-from django.db.models import F
 from django.http import HttpResponse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from training import archive, services
+from training import services
+from training.attempt_log import is_over, part_of
 from training.errors import NotFound
 from training.models import TrainingTask
-from training.states import Status
 
 from . import queries
 from .authentication import caller
 from .negotiation import AnyAccept
 from .schema import failures
-
-MAX_BYTES = 1024 * 1024
-"""The most of a log that one answer has."""
 
 _HEADERS = {
     "X-Log-Attempt": "the attempt",
@@ -29,15 +22,6 @@ _HEADERS = {
     "X-Log-Next-Offset": "where to go on",
     "X-Log-Complete": "`true`: the attempt is over, and nothing follows this part",
 }
-
-
-@dataclass(frozen=True)
-class Part:
-    """Some bytes of a log, and where they begin; last: there are none behind them now."""
-
-    offset: int
-    text: bytes
-    last: bool
 
 
 class TaskLog(APIView):
@@ -64,7 +48,7 @@ class TaskLog(APIView):
         task = services.visible(task_id, user=caller(request))
         attempt = attempt_of(task, asked.get("attempt"))
         over = is_over(task, attempt)
-        part = _part(task, attempt, offset=asked["offset"])
+        part = part_of(task, attempt, offset=asked["offset"])
         headers = {
             "X-Log-Attempt": str(attempt),
             "X-Log-Offset": str(part.offset),
@@ -80,53 +64,3 @@ def attempt_of(task: TrainingTask, asked: int | None) -> int:
     if asked is not None and asked > task.attempt:
         raise NotFound(f"{task.id} has had {task.attempt} attempts, there is no {asked}")
     return task.attempt if asked is None else asked
-
-
-def is_over(task: TrainingTask, attempt: int) -> bool:
-    """Whether nothing more can come from the attempt."""
-    if attempt < task.attempt or task.is_final:
-        return True
-    return task.status == Status.PENDING and attempt > 0
-
-
-def _part(task: TrainingTask, attempt: int, *, offset: int) -> Part:
-    path = archive.folder(task, attempt) / archive.LOG
-    return (
-        _from_file(path, offset)
-        or _from_rows(task, attempt, offset)
-        # Between both looks the rows may have become a file.
-        or _from_file(path, offset)
-        or Part(offset, b"", last=True)
-    )
-
-
-def _from_file(path: Path, offset: int) -> Part | None:
-    try:
-        with path.open("rb") as file:
-            file.seek(offset)
-            text = file.read(MAX_BYTES + 1)
-    except FileNotFoundError:
-        return None
-    return _cut(offset, text)
-
-
-def _from_rows(task: TrainingTask, attempt: int, offset: int) -> Part | None:
-    rows = task.log_chunks.filter(attempt=attempt, offset__gt=offset - F("size"))
-    text, begin = b"", offset
-    for chunk_offset, chunk in rows.order_by("offset").values_list("offset", "text").iterator():
-        if not text:
-            begin = max(offset, chunk_offset)
-        text += chunk.encode()[max(begin - chunk_offset, 0) if not text else 0 :]
-        if len(text) > MAX_BYTES:
-            break
-    return _cut(begin, text) if text else None
-
-
-def _cut(offset: int, text: bytes) -> Part:
-    """At most MAX_BYTES, and no character cut in two."""
-    if len(text) <= MAX_BYTES:
-        return Part(offset, text, last=True)
-    end = MAX_BYTES
-    while end and text[end] & 0xC0 == 0x80:
-        end -= 1
-    return Part(offset, text[:end], last=False)

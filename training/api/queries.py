@@ -8,8 +8,7 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
 from training.states import Status
-
-from .pagination import ORDERINGS
+from training.task_lists import ORDERINGS
 
 MAX_INT = 2**31 - 1
 MAX_OFFSET = 2**63 - 1

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from django.db.models import Q
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -11,11 +10,12 @@ from rest_framework.views import APIView
 from training import services
 from training.events import task_to_wire
 from training.models import TrainingTask
+from training.task_lists import wanted
 
 from . import queries, serializers
 from .authentication import caller
 from .bodies import Unread
-from .pagination import instant, next_url, page
+from .pagination import next_url, page
 from .schema import failures
 from .submit import submitted
 
@@ -36,33 +36,13 @@ class TaskList(APIView):
         asked = queries.read(request, queries.TaskListQuery)
         mine = TrainingTask.objects.visible_to(request.user)
         found = page(
-            mine.filter(_wanted(asked)).select_related("owner").defer(*HEAVY),
+            mine.filter(wanted(asked)).select_related("owner").defer(*HEAVY),
             ordering=asked["ordering"],
             cursor=asked.get("cursor", ""),
             limit=asked["limit"],
         )
         following = next_url(request, cursor=found.cursor) if found.cursor else None
         return Response({"results": [row(task) for task in found.tasks], "next": following})
-
-
-def _wanted(asked: dict[str, Any]) -> Q:
-    """The filters that were asked for, together."""
-    same = {"owner": "owner__username", "dataset": "dataset", "model": "model"}
-    wanted = Q()
-    for name, column in same.items():
-        if name in asked:
-            wanted &= Q((column, asked[name]))
-    if asked.get("status"):
-        wanted &= Q(status__in=sorted(asked["status"]))
-    if "tag" in asked:
-        wanted &= Q(tag_rows__name=asked["tag"])
-    if "q" in asked:
-        wanted &= Q(id__startswith=asked["q"]) | Q(name__icontains=asked["q"])
-    if "created_after" in asked:
-        wanted &= Q(created_at__gte=instant(asked["created_after"]))
-    if "created_before" in asked:
-        wanted &= Q(created_at__lt=instant(asked["created_before"]))
-    return wanted
 
 
 def row(task: TrainingTask) -> dict[str, Any]:

@@ -1,0 +1,151 @@
+"""Lists of tasks: filters, orders, and pages by the last row's place, not by its number.
+
+Right while rows come and go, and no COUNT.
+"""
+
+import math
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.core import signing
+from django.db.models import DateTimeField, F, Q, Value
+from django.db.models.expressions import Combinable
+from django.db.models.functions import Cast
+
+from .errors import InvalidCursor
+from .models import HEADLINES, TaskQuerySet, TrainingTask
+
+SALT = "training.task_lists"
+ORDERINGS = ("-created_at", "created_at", *(s + name for name in HEADLINES for s in ("-", "")))
+"""With `-`: downwards."""
+
+
+def instant(at: datetime) -> Combinable:
+    """The instant as the database writes it, to be compared with `created_at`.
+
+    SQLite's clock writes milliseconds into text, Django's parameters have microseconds:
+    compared as they are, a row would lie before itself.
+    """
+    return Cast(Value(at, DateTimeField()), DateTimeField())
+
+
+@dataclass(frozen=True)
+class Order:
+    """By what tasks are listed: a metric or none, then the creation, then the id."""
+
+    metric: str | None
+    descending: bool
+
+    @classmethod
+    def parse(cls, text: str) -> "Order":
+        name = text.removeprefix("-")
+        return cls(None if name == "created_at" else name, descending=text.startswith("-"))
+
+    @property
+    def newest_first(self) -> bool:
+        return self.descending or self.metric is not None
+
+    def apply(self, tasks: TaskQuerySet) -> TaskQuerySet:
+        """The tasks in this order; those without the metric come last, whatever the order."""
+        terms: list[Any] = []
+        if self.metric:
+            column = F(self.metric)
+            terms.append(
+                column.desc(nulls_last=True) if self.descending else column.asc(nulls_last=True)
+            )
+        sign = "-" if self.newest_first else ""
+        return tasks.order_by(*terms, f"{sign}created_at", f"{sign}id")
+
+    def beyond(self, mark: "Mark") -> Q:
+        """Rows that come after the marked one."""
+        past = _past(mark, newest_first=self.newest_first)
+        if self.metric is None:
+            return past
+        if mark.value is None:
+            return Q((f"{self.metric}__isnull", True)) & past
+        further = Q((f"{self.metric}__{'lt' if self.descending else 'gt'}", mark.value))
+        last = Q((f"{self.metric}__isnull", True))
+        return further | last | (Q((self.metric, mark.value)) & past)
+
+
+def _past(mark: "Mark", *, newest_first: bool) -> Q:
+    side = "lt" if newest_first else "gt"
+    at = instant(mark.created_at)
+    beyond = Q((f"created_at__{side}", at)) | Q((f"id__{side}", mark.id))
+    # The outer bound says nothing new, but an index serves it; the inner "or" none.
+    return Q((f"created_at__{side}e", at)) & beyond
+
+
+@dataclass(frozen=True)
+class Mark:
+    """The place of a page's last row."""
+
+    value: float | None
+    created_at: datetime
+    id: str
+
+    def sign(self, ordering: str) -> str:
+        """The mark as a client carries it: opaque, and ours alone to make."""
+        place = [ordering, self.value, self.created_at.isoformat(), self.id]
+        return signing.dumps(place, salt=SALT)
+
+    @classmethod
+    def read(cls, cursor: str, *, ordering: str) -> "Mark":
+        """Raises: InvalidCursor, if the cursor is not ours or of another order."""
+        try:
+            made_for, value, created_at, task_id = signing.loads(cursor, salt=SALT)
+        except signing.BadSignature:
+            raise InvalidCursor("not a cursor of this server") from None
+        if made_for != ordering:
+            raise InvalidCursor(f"was made for the order {made_for}")
+        return cls(value, datetime.fromisoformat(created_at), task_id)
+
+
+@dataclass(frozen=True)
+class Page:
+    """Some tasks, and the cursor of the next page if there is one."""
+
+    tasks: list[TrainingTask]
+    cursor: str | None
+
+
+def page(tasks: TaskQuerySet, *, ordering: str, cursor: str, limit: int) -> Page:
+    """At most `limit` tasks after the cursor. Raises: InvalidCursor."""
+    order = Order.parse(ordering)
+    rows = order.apply(tasks)
+    if cursor:
+        rows = rows.filter(order.beyond(Mark.read(cursor, ordering=ordering)))
+    found = list(rows[: limit + 1])
+    if len(found) <= limit:
+        return Page(found, None)
+    return Page(found[:limit], _mark(found[limit - 1], order).sign(ordering))
+
+
+def _mark(task: TrainingTask, order: Order) -> Mark:
+    value = getattr(task, order.metric) if order.metric else None
+    if value is not None and not math.isfinite(value):
+        value = None
+    return Mark(value, task.created_at, task.id)
+
+
+def wanted(asked: dict[str, Any]) -> Q:
+    """The filters that were asked for, together: `status` (several), `owner`, `dataset`, `model`,
+    `tag`, `q` (the start of an id, or a part of a name), `created_after`, `created_before`.
+    """
+    same = {
+        "owner": "owner__username",
+        "dataset": "dataset",
+        "model": "model",
+        "tag": "tag_rows__name",
+    }
+    found = Q(**{column: asked[name] for name, column in same.items() if asked.get(name)})
+    if asked.get("status"):
+        found &= Q(status__in=sorted(asked["status"]))
+    if asked.get("q"):
+        found &= Q(id__startswith=asked["q"]) | Q(name__icontains=asked["q"])
+    if asked.get("created_after"):
+        found &= Q(created_at__gte=instant(asked["created_after"]))
+    if asked.get("created_before"):
+        found &= Q(created_at__lt=instant(asked["created_before"]))
+    return found
