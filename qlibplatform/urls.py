@@ -6,6 +6,7 @@ from django.urls import include, path
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("", include("training.api.urls")),
+    path("", include("training.dashboard.urls")),
 ]
 
 handler400 = "training.api.errors.bad_request"

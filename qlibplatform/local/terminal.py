@@ -192,7 +192,7 @@ def show_account(console: Console, account: Account) -> None:
 
 def show_ready(console: Console, place: Place, *, after_s: float, task_id: str | None) -> None:
     """Where the platform is, and lines to paste."""
-    page = f"{place.url}/admin/"
+    page = f"{place.url}/"
     text = f"\n[bold green]Ready[/] at [bold link={page}]{page}[/] (up in {after_s:.0f} s)"
     console.print(text, highlight=False, soft_wrap=True)
     bearer = '-H "Authorization: Bearer $TOKEN"'

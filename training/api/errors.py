@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 STATUS_OF: dict[type[errors.TrainingError], int] = {
     errors.InvalidConfig: status.HTTP_400_BAD_REQUEST,
+    errors.InvalidCursor: status.HTTP_400_BAD_REQUEST,
     errors.TooLarge: status.HTTP_413_REQUEST_ENTITY_TOO_LARGE,
     errors.NotFound: status.HTTP_404_NOT_FOUND,
     errors.AlreadyFinished: status.HTTP_409_CONFLICT,

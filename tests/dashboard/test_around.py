@@ -1,0 +1,46 @@
+"""Workers, queues and datasets."""
+
+from datetime import timedelta
+
+from django.db.models.functions import Now
+
+from tests.factories import make_dataset, make_worker, move
+from training.models import Worker
+from training.states import Status
+
+
+def test_workers_tell_whether_they_live_and_what_they_run(browser, make_task):
+    make_worker("worker-1")
+    make_worker("worker-2")
+    Worker.objects.filter(name="worker-2").update(seen_at=Now() - timedelta(hours=2))
+    move(make_task(name="in work"), Status.RUNNING)
+    make_task(queue="gpu")
+
+    text = browser.get("/workers").content.decode()
+
+    assert "1 alive" in text
+    assert "in work" in text
+    assert "gone" in text
+    assert "no worker" in text
+
+
+def test_a_foreign_task_on_a_worker_is_not_named(browser_of, stranger, make_task):
+    make_worker("worker-1")
+    move(make_task(name="secret"), Status.RUNNING)
+
+    assert "secret" not in browser_of(stranger).get("/workers").content.decode()
+
+
+def test_a_dataset_shows_its_reach_and_its_holes(browser, settings):
+    row = make_dataset("holey")
+    days = [day for day in row.manifest["days"] if not "2012-03-01" <= day <= "2012-03-20"]
+    row.manifest["days"] = days
+    row.save(update_fields=["manifest"])
+    (settings.DATASETS_DIR / "holey" / "v1").mkdir(parents=True)
+
+    text = browser.get("/datasets").content.decode()
+
+    assert "has gaps" in text
+    assert "2012-02-29 to 2012-03-21" in text
+    assert "synthetic prices" in text
+    assert "<code>v1</code>" in text

@@ -1,0 +1,61 @@
+"""The editor's page without JavaScript: check and start are two buttons of one form."""
+
+import pytest
+
+from training.dashboard.new_task import presets
+from training.models import TrainingTask
+
+
+def test_every_preset_fills_the_editor(browser, dataset):
+    for key, preset in presets().items():
+        text = browser.get(f"/new?preset={key}").content.decode()
+        assert preset.text.splitlines()[0].replace("'", "&#x27;") in text, key
+    assert browser.get("/new?preset=../settings").status_code == 404
+
+
+@pytest.mark.parametrize("deed", ["check", "start"])
+def test_faults_stand_beside_the_text_that_has_them(browser, dataset, deed):
+    text = presets()["demo"].text.replace("num_leaves:", "num_leave:")
+
+    answer = browser.post("/new", {"workflow": text.replace("\n", "\r\n"), "deed": deed})
+
+    shown = answer.content.decode()
+    line = text.splitlines().index("      num_leave: 31") + 1
+    assert answer.status_code == 400
+    assert f"line {line}<" in shown
+    assert "num_leaves" in shown
+    assert "num_leave: 31" in shown
+    assert not TrainingTask.objects.exists()
+
+
+def test_what_is_started_is_what_was_typed(browser, dataset, owner, rings):
+    text = WORKFLOW
+
+    answer = browser.post("/new", {"workflow": text, "deed": "start"})
+
+    task = TrainingTask.objects.get()
+    assert answer.url == f"/tasks/{task.id}"
+    assert task.owner == owner
+    assert task.posted == text
+    assert rings == ["cpu"]
+
+
+WORKFLOW = """\
+qlib_init: {provider_uri: demo, region: us}
+task:
+  model: {class: LGBModel, module_path: qlib.contrib.model.gbdt, kwargs: {num_leaves: 8}}
+  dataset:
+    class: DatasetH
+    module_path: qlib.data.dataset
+    kwargs:
+      handler:
+        class: Alpha158
+        module_path: qlib.contrib.data.handler
+        kwargs: {instruments: all}
+      segments:
+        train: [2013-01-01, 2016-12-30]
+        valid: [2017-01-02, 2017-12-29]
+        test: [2018-01-01, 2018-12-31]
+  record:
+    - {class: SignalRecord, module_path: qlib.workflow.record_temp, kwargs: {}}
+"""

@@ -1,0 +1,111 @@
+"""A task's page, as the server makes it."""
+
+from datetime import UTC, datetime
+
+from training import lifecycle
+from training.lifecycle import News
+from training.models import TrainingTask
+from training.states import Stage, Status
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def page(browser, task) -> str:
+    return browser.get(f"/tasks/{task.id}").content.decode()
+
+
+def test_a_running_task_shows_where_it_is(browser, make_task):
+    task = make_task(status=Status.RUNNING)
+    lifecycle.report(
+        task.id,
+        News(
+            progress=41.5,
+            message="Round 7",
+            stages=((Stage.FIT, "fit"),),
+            points=(("valid.l2", 7, 0.25, AT),),
+            log="first line\nsecond line\n",
+            detail={"eta_s": 95.0},
+        ),
+        attempt=1,
+    )
+
+    text = page(browser, task)
+
+    assert 'data-seq="' + str(TrainingTask.objects.get(pk=task.id).last_seq) in text
+    assert 'data-stage="fit" data-state="now"' in text
+    assert "41.5 %" in text
+    assert "1 m 35 s left" in text
+    assert "second line" in text
+    assert 'data-log-next="23"' in text
+    assert "valid.l2" in text
+
+
+def test_no_time_is_told_that_was_not_measured(browser, make_task):
+    task = make_task(status=Status.RUNNING)
+    lifecycle.report(task.id, News(progress=10.0, message="Loading data"), attempt=1)
+
+    assert " left</span>" not in page(browser, task)
+
+
+def test_a_failed_task_says_what_happened_and_what_to_do(browser, make_task):
+    task = make_task(status=Status.RUNNING)
+    log = "".join(f"line {n}\n" for n in range(40))
+    lifecycle.report(task.id, News(log=log), attempt=1)
+    lifecycle.fail(task.id, attempt=1, code="out_of_memory", error="It ran out of memory.")
+
+    text = page(browser, task)
+
+    assert "It ran out of memory." in text
+    assert "PLATFORM_TRAINING_MEMORY_BYTES" in text
+    last_words = text.partition("The last lines of its log")[2].partition("</pre>")[0]
+    assert "line 39" in last_words
+    assert "line 20" not in last_words
+
+
+def test_a_completed_task_shows_its_numbers_with_their_source(browser, make_task):
+    result = {
+        "metrics": {"ic": 0.0123, "annualized_return": -0.05, "max_drawdown": -0.1},
+        "data": {"dataset": "demo", "fingerprint": "abcdef0123456789", "first_day": "2020-01-02"},
+        "timings": {"fit": 75.0},
+        "versions": {"qlib": "0.9.7"},
+        "artifacts": [{"path": "pred.pkl", "bytes": 2048, "sha256": "0" * 64}],
+    }
+    task = make_task(status=Status.COMPLETED, result=result)
+
+    text = page(browser, task)
+
+    for expected in (
+        "0.0123",
+        "−5.00%",
+        "SigAnaRecord",
+        "abcdef012345",
+        "1 m 15 s",
+        "0.9.7",
+        "2.0 KiB",
+    ):
+        assert expected in text, expected
+
+
+def test_deeds_lead_where_one_wants_to_be(browser, make_task, dataset, tmp_path):
+    task = make_task()
+
+    told = browser.post(f"/tasks/{task.id}/cancel", follow=True).content.decode()
+    assert "cancelled, or asked to stop" in told
+    again = browser.post(f"/tasks/{task.id}/cancel", follow=True).content.decode()
+    assert "already" in again
+    made = browser.post(f"/tasks/{task.id}/retry")
+    retried = TrainingTask.objects.exclude(pk=task.id).get()
+    assert made.url == f"/tasks/{retried.id}"
+    assert retried.retry_of_id == task.id
+    assert "Yes, delete" in browser.post(f"/tasks/{task.id}/delete").content.decode()
+    browser.post(f"/tasks/{task.id}/delete", {"sure": "yes"})
+    assert not TrainingTask.objects.filter(pk=task.id).exists()
+    assert browser.post(f"/tasks/{retried.id}/explode").status_code == 404
+
+
+def test_a_clone_is_edited_as_it_was_posted(browser, make_task):
+    as_yaml = make_task(posted="# my words\ntask: {}\n")
+    as_json = make_task(posted='{"task": {"model": {"class": "LGBModel"}}}')
+
+    assert "# my words" in browser.get(f"/new?like={as_yaml.id}").content.decode()
+    assert "    class: LGBModel" in browser.get(f"/new?like={as_json.id}").content.decode()

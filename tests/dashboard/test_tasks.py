@@ -1,0 +1,75 @@
+"""The list: filters and order in the address, pages by cursor, bulk deeds after a question."""
+
+import re
+
+import pytest
+
+from training.models import TrainingTask
+from training.states import Status
+
+
+def names(answer) -> list[str]:
+    return re.findall(r'<td class="name"><a [^>]*>([^<]*)<', answer.content.decode())
+
+
+def test_filters_in_the_address_narrow_the_list(browser, make_task):
+    make_task(name="alpha one", tags=["keep"])
+    make_task(name="beta two", status=Status.COMPLETED, model="XGBModel")
+
+    for query, expected in {
+        "": ["beta two", "alpha one"],
+        "?q=alpha": ["alpha one"],
+        "?status=completed&status=failed": ["beta two"],
+        "?model=XGBModel": ["beta two"],
+        "?tag=keep": ["alpha one"],
+        "?dataset=other": [],
+        "?ordering=created_at": ["alpha one", "beta two"],
+        "?ordering=-ic": ["beta two", "alpha one"],
+    }.items():
+        assert names(browser.get("/" + query)) == expected, query
+
+
+def test_a_filter_without_sense_is_told_and_left_out(browser, make_task):
+    make_task(name="here")
+
+    answer = browser.get("/?status=weird&ordering=posted")
+
+    assert names(answer) == ["here"]
+    assert "Left out" in answer.content.decode()
+
+
+def test_pages_show_every_task_once(browser, make_task, monkeypatch):
+    from training.dashboard import task_list
+
+    monkeypatch.setattr(task_list, "PAGE", 2)
+    for number in range(5):
+        make_task(name=f"task {number}")
+    url, seen = "/", []
+
+    while url:
+        answer = browser.get(url)
+        seen += names(answer)
+        following = re.search(r'href="(\?[^"]*)" rel="next"', answer.content.decode())
+        url = "/" + following[1].replace("&amp;", "&") if following else ""
+
+    assert seen == [f"task {number}" for number in (4, 3, 2, 1, 0)]
+    assert browser.get("/?cursor=forged").status_code == 302
+
+
+@pytest.mark.parametrize(
+    ("deed", "status"), [("cancel", Status.PENDING), ("delete", Status.FAILED)]
+)
+def test_a_bulk_deed_asks_first_and_tells_of_what_was_refused(browser, make_task, deed, status):
+    good, bad = make_task(status=status), make_task(status=Status.COMPLETED, pinned=True)
+    asked = {"deed": deed, "task": [good.id, bad.id]}
+
+    question = browser.post("/tasks/act", asked)
+    assert "Yes, " + deed in question.content.decode()
+    assert TrainingTask.objects.get(pk=good.id).status == status
+    told = browser.post("/tasks/act", {**asked, "sure": "yes"}, follow=True).content.decode()
+
+    assert "1 " in told
+    assert 'class="error"' in told
+    left = TrainingTask.objects.filter(pk=good.id).first()
+    assert left is None if deed == "delete" else left.status == Status.CANCELLED
+    assert TrainingTask.objects.get(pk=bad.id).status == Status.COMPLETED

@@ -1,0 +1,107 @@
+"""What a person does to tasks from a page: each deed is a form, and one call of `services`."""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.contrib.auth.models import AbstractBaseUser
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import render
+from django.urls import reverse
+from django.views.decorators.http import require_POST
+
+from training import errors, services
+from training.models import TrainingTask
+
+AT_ONCE = 200
+"""Tasks of one bulk action."""
+
+Deed = Callable[..., Any]
+
+
+def _unpin(task_id: str, *, user: AbstractBaseUser) -> None:
+    services.pin(task_id, user=user, pinned=False)
+
+
+DEEDS: dict[str, tuple[Deed, str]] = {
+    "cancel": (services.cancel, "cancelled, or asked to stop"),
+    "finish": (services.finish, "asked to finish now"),
+    "retry": (services.retry, "submitted again"),
+    "pin": (services.pin, "pinned"),
+    "unpin": (_unpin, "unpinned"),
+    "delete": (services.delete, "deleted"),
+}
+
+QUESTIONS = {
+    "cancel": "Cancel these tasks? What they have computed so far is lost.",
+    "delete": "Delete these tasks with all their artifacts? They do not come back.",
+}
+
+
+@login_required
+@require_POST
+def on_one(request: HttpRequest, task_id: str, deed: str) -> HttpResponse:
+    """Do one deed to one task, then show where it led."""
+    if deed not in DEEDS:
+        raise Http404
+    act, done = DEEDS[deed]
+    if deed == "delete" and request.POST.get("sure") != "yes":
+        return _ask(request, deed, [task_id])
+    user = cast(AbstractBaseUser, request.user)
+    here = reverse("page-task", args=[task_id])
+    try:
+        made = act(task_id, user=user)
+    except errors.NotFound:
+        raise Http404 from None
+    except errors.TrainingError as error:
+        messages.error(request, error.message)
+        return HttpResponseRedirect(here)
+    messages.success(request, f"{task_id[:13]}: {done}")
+    if deed == "delete":
+        return HttpResponseRedirect(reverse("page-tasks"))
+    if deed == "retry":
+        return HttpResponseRedirect(reverse("page-task", args=[made.id]))
+    return HttpResponseRedirect(here)
+
+
+@login_required
+@require_POST
+def on_many(request: HttpRequest) -> HttpResponse:
+    """Do one deed to the chosen tasks, after a question; tell of each refused one why."""
+    chosen = list(dict.fromkeys(request.POST.getlist("task")))[:AT_ONCE]
+    deed = request.POST.get("deed", "")
+    if deed == "compare":
+        return HttpResponseRedirect(f"{reverse('page-tasks')}compare?tasks={','.join(chosen)}")
+    if deed not in QUESTIONS:
+        raise Http404
+    if not chosen:
+        messages.warning(request, "No task is chosen: tick some in the list first")
+        return HttpResponseRedirect(reverse("page-tasks"))
+    if request.POST.get("sure") != "yes":
+        return _ask(request, deed, chosen)
+    _each(request, deed, chosen)
+    return HttpResponseRedirect(reverse("page-tasks"))
+
+
+def _each(request: HttpRequest, deed: str, chosen: list[str]) -> None:
+    act, done = DEEDS[deed]
+    count = 0
+    for task_id in chosen:
+        try:
+            act(task_id, user=cast(AbstractBaseUser, request.user))
+        except errors.TrainingError as error:
+            messages.error(request, error.message)
+        else:
+            count += 1
+    if count:
+        messages.success(request, f"{count} {done}")
+
+
+def _ask(request: HttpRequest, deed: str, chosen: list[str]) -> HttpResponse:
+    tasks = TrainingTask.objects.visible_to(request.user).filter(pk__in=chosen)
+    found = list(tasks.select_related("owner").only("id", "name", "status", "owner__username"))
+    if not found:
+        raise Http404
+    context = {"deed": deed, "question": QUESTIONS[deed], "tasks": found}
+    return render(request, "training/pages/confirm.html", context)

@@ -1,0 +1,85 @@
+"""The list of tasks: filters and order in the address, pages by cursor."""
+
+from typing import Any
+
+from django import forms
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import render
+from django.urls import reverse
+from django.views.decorators.http import require_safe
+
+from training.errors import InvalidCursor
+from training.models import Dataset, TrainingTask
+from training.states import Status
+from training.task_lists import ORDERINGS, page, wanted
+
+PAGE = 50
+
+COLUMNS = (
+    ("ic", "IC"),
+    ("icir", "ICIR"),
+    ("rank_ic", "Rank IC"),
+    ("annualized_return", "Excess return"),
+    ("information_ratio", "Inf. ratio"),
+    ("max_drawdown", "Drawdown"),
+)
+
+_UNSEEN = ("config", "posted", "warnings", "result")
+
+
+class Filters(forms.Form):
+    """What may stand in the list's address; what makes no sense is told, and left out."""
+
+    q = forms.CharField(required=False, max_length=200)
+    status = forms.MultipleChoiceField(required=False, choices=Status.choices)
+    dataset = forms.CharField(required=False, max_length=64)
+    model = forms.CharField(required=False, max_length=64)
+    owner = forms.CharField(required=False, max_length=150)
+    tag = forms.CharField(required=False, max_length=50)
+    ordering = forms.ChoiceField(required=False, choices=[(one, one) for one in ORDERINGS])
+    cursor = forms.CharField(required=False, max_length=1_000)
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        return {name: value for name, value in self.cleaned_data.items() if value}
+
+
+@login_required
+@require_safe
+def show(request: HttpRequest) -> HttpResponse:
+    """One page of the list."""
+    filters = Filters(request.GET)
+    filters.is_valid()
+    asked = filters.asked
+    ordering = asked.get("ordering", "-created_at")
+    tasks = TrainingTask.objects.visible_to(request.user).filter(wanted(asked))
+    try:
+        found = page(
+            tasks.select_related("owner").defer(*_UNSEEN),
+            ordering=ordering,
+            cursor=asked.get("cursor", ""),
+            limit=PAGE,
+        )
+    except InvalidCursor:
+        return HttpResponseRedirect(reverse("page-tasks"))
+    context = {
+        "tasks": found.tasks,
+        "next": found.cursor,
+        "asked": asked,
+        "filters": filters,
+        "ordering": ordering,
+        "columns": [_heading(name, said, ordering) for name, said in COLUMNS],
+        "statuses": Status.values,
+        "datasets": Dataset.objects.order_by("name").values_list("name", flat=True),
+        "is_narrowed": bool(set(asked) - {"ordering", "cursor"}),
+    }
+    return render(request, "training/pages/tasks.html", context)
+
+
+def _heading(name: str, said: str, ordering: str) -> dict[str, str]:
+    """A column's title, the order that a click on it asks for, and how it is sorted now."""
+    # A drawdown is negative: downwards, the smallest loss comes first, as with the others.
+    sorted_now = {f"-{name}": "descending", name: "ascending"}.get(ordering, "")
+    following = name if sorted_now == "descending" else f"-{name}"
+    return {"name": name, "said": said, "sorted": sorted_now, "ordering": following}

@@ -1,0 +1,155 @@
+"""One task: live while it runs, then what came of it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, cast
+
+from django.contrib.auth.decorators import login_required
+from django.contrib.auth.models import AbstractBaseUser
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_safe
+
+from training import attempt_log, curves, services
+from training.errors import NotFound
+from training.models import HEADLINES, TrainingTask
+from training.states import EventKind, Stage, Status
+
+from .words import plain
+
+LOG_SHOWN = 48_000
+"""Bytes of the log's end that come with the page; the rest is a link away."""
+
+LAST_WORDS = 15
+"""Lines of the log that a failed task shows beside its error."""
+
+CURES = {
+    "invalid_config": "Mend the workflow: “Clone and edit” shows the faults at their lines.",
+    "out_of_memory": "Use fewer instruments, a shorter time or fewer columns, or give the worker "
+    "more memory (PLATFORM_TRAINING_MEMORY_BYTES).",
+    "timed_out": "Raise platform.timeout_s in the workflow, or make the training shorter.",
+    "worker_lost": "The worker vanished each time. Look at its host, then run it again.",
+    "host_lost": "The engine host vanished each time. Look at its machine, then run it again.",
+    "training_killed": "Something outside the platform ended the process: look at the host's "
+    "kernel log, then run it again.",
+    "training_error": "The traceback below names the place in Qlib. Mend the workflow by “Clone "
+    "and edit”, then start it.",
+    "disk_full": "Free some space on the worker's disk, then run it again.",
+}
+
+STAGES = tuple(stage for stage in Stage if stage != Stage.QUEUED)
+
+
+@dataclass(frozen=True)
+class Step:
+    """A stage as the timeline shows it. seconds: how long it took; None while it does not say."""
+
+    name: str
+    state: str
+    seconds: float | None
+    since: datetime | None
+
+
+@login_required
+@require_safe
+def show(request: HttpRequest, task_id: str) -> HttpResponse:
+    """The task's page. 404 also where it is not theirs."""
+    try:
+        task = services.visible(task_id, user=cast(AbstractBaseUser, request.user))
+    except NotFound:
+        raise Http404 from None
+    log = _log_end(task)
+    context = {
+        "task": task,
+        "steps": list(_steps(task)),
+        "eta_s": _eta_s(task),
+        "curves": list(_curves(task)),
+        "log": log,
+        "last_words": "\n".join(log["text"].splitlines()[-LAST_WORDS:]),
+        "cure": CURES.get(task.error_code, "Read the end of the log, then run it again."),
+        "headlines": _headlines(task),
+        "metrics": task.result.get("metrics", {}),
+        "children": task.retries.order_by("created_at").only("id", "name")[:20],
+    }
+    return render(request, "training/pages/task.html", context)
+
+
+def _headlines(task: TrainingTask) -> list[tuple[str, float]]:
+    metrics = task.result.get("metrics", {})
+    shown = (*HEADLINES, "turnover")
+    return [(name, metrics[name]) for name in shown if metrics.get(name) is not None]
+
+
+# ── Where it is ─────────────────────────────────────────────────────────────────────────
+
+
+def _steps(task: TrainingTask) -> Iterator[Step]:
+    """The stages in their order, with what they took: of a completed task Qlib's own timings."""
+    entered = _entered(task)
+    timings = task.result.get("timings", {})
+    ends = dict(zip(entered, [*list(entered.values())[1:], task.completed_at], strict=False))
+    for stage in STAGES:
+        since = entered.get(stage)
+        seconds = timings.get(stage)
+        end = ends.get(stage)
+        if seconds is None and since and end:
+            seconds = (end - since).total_seconds()
+        yield Step(stage.value, _state(task, stage, is_entered=since is not None), seconds, since)
+
+
+def _entered(task: TrainingTask) -> dict[str, datetime]:
+    """When the newest attempt entered each stage, in that order."""
+    events = task.events.filter(attempt=task.attempt, kind=EventKind.STAGE).order_by("seq")
+    # The event's column has the task's stage after the report; a report may enter several.
+    told = events.values_list("data", "at")
+    return {data["stage"]: at for data, at in told if data.get("stage") in STAGES}
+
+
+def _state(task: TrainingTask, stage: Stage, *, is_entered: bool) -> str:
+    if task.status == Status.COMPLETED:
+        return "done" if is_entered or stage in task.result.get("timings", {}) else "skipped"
+    if task.status == Status.PENDING or not is_entered:
+        return "waiting"
+    if stage != task.stage:
+        return "done"
+    return "now" if task.status == Status.RUNNING else "broken"
+
+
+def _eta_s(task: TrainingTask) -> float | None:
+    """Seconds left as the training last told: only from what was measured before."""
+    if task.status != Status.RUNNING:
+        return None
+    newest = task.events.filter(attempt=task.attempt, kind=EventKind.PROGRESS).order_by("-seq")
+    data = newest.values_list("data", flat=True).first() or {}
+    eta_s: float | None = data.get("eta_s")
+    return eta_s
+
+
+# ── Curves and log, as they stand ───────────────────────────────────────────────────────
+
+
+def _curves(task: TrainingTask) -> Iterator[dict[str, Any]]:
+    """Each curve's end: what a page without JavaScript says of it."""
+    points = curves.points_of(task, task.attempt)
+    for name, of_curve in groupby(points, key=itemgetter("name")):
+        known = [point for point in of_curve if point["value"] is not None]
+        if known:
+            yield {"name": name, "count": len(known), "last": known[-1]}
+
+
+def _log_end(task: TrainingTask) -> dict[str, Any]:
+    """The last lines of the newest attempt's log, and where its bytes go on."""
+    end = attempt_log.end_of(task, task.attempt)
+    part = attempt_log.part_of(task, task.attempt, offset=max(end - LOG_SHOWN, 0))
+    text = part.text.decode(errors="replace")
+    if part.offset:
+        text = text.partition("\n")[2]
+    return {
+        "text": plain(text),
+        "next": part.offset + len(part.text),
+        "is_cut": part.offset > 0,
+        "begins": part.offset,
+    }

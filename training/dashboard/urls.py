@@ -1,0 +1,26 @@
+"""The pages' routes."""
+
+from django.contrib.auth import views as auth
+from django.urls import path
+
+from . import acting, data_page, new_task, task_list, task_page, workers_page
+
+_TASK = "tasks/<task:task_id>"
+
+urlpatterns = [
+    path("", task_list.show, name="page-tasks"),
+    path("tasks/act", acting.on_many, name="page-act"),
+    path(_TASK, task_page.show, name="page-task"),
+    path(f"{_TASK}/<slug:deed>", acting.on_one, name="page-deed"),
+    path("new", new_task.show, name="page-new"),
+    path("workers", workers_page.show, name="page-workers"),
+    path("datasets", data_page.show, name="page-datasets"),
+    path(
+        "sign-in",
+        auth.LoginView.as_view(
+            template_name="training/pages/sign_in.html", redirect_authenticated_user=True
+        ),
+        name="sign-in",
+    ),
+    path("sign-out", auth.LogoutView.as_view(), name="sign-out"),
+]

@@ -1,0 +1,369 @@
+// One task, alive: each event replaces what it tells of; curves grow, the log is followed.
+import { draw, lines, redraw, whenSeen } from "./charts.js";
+import { el, listen, plain } from "./live.js";
+
+const page = el("#task");
+const id = page.dataset.task;
+const plotlySource = document.querySelector("script[data-plotly]").dataset.plotly;
+const FINAL = new Set(["completed", "failed", "cancelled"]);
+const CURVE_POINTS = 1500;
+const LOG_CHARS_MAX = 600_000;
+
+let seq = Number(page.dataset.seq);
+const wasFinal = FINAL.has(page.dataset.status);
+
+const said = (seconds) => {
+  if (seconds < 60) return `${Math.round(seconds)} s`;
+  const minutes = Math.floor(seconds / 60);
+  if (minutes < 60) return `${minutes} m ${String(Math.round(seconds % 60)).padStart(2, "0")} s`;
+  return `${Math.floor(minutes / 60)} h ${String(minutes % 60).padStart(2, "0")} m`;
+};
+
+// ── State ──────────────────────────────────────────────────────────────────────────────
+
+function show(told) {
+  page.dataset.status = told.status;
+  el("#status").textContent = told.status;
+  el("#status").dataset.status = el("#bar").dataset.status = told.status;
+  el("#progress").value = told.progress;
+  el("#percent").textContent = told.progress >= 100 ? "100 %" : `${told.progress.toFixed(1)} %`;
+  el("#message").textContent = plain(told.message ?? "");
+  el("#finish").hidden = !(told.status === "running" && told.stage === "fit");
+  el("#cancel").hidden = FINAL.has(told.status);
+  if (told.attempt) el("#attempt").textContent = told.attempt;
+}
+
+function showProgress(data) {
+  const unit = data.unit ?? "";
+  el("#count").textContent = data.done && data.total ? `${unit} ${data.done} of ${data.total}` : "";
+  el("#eta").textContent = data.eta_s == null ? "" : `${said(data.eta_s)} left`;
+}
+
+/** Only what was heard: a stage that was passed while nobody listened keeps no time. */
+function showStage(stage, at) {
+  let reached = false;
+  for (const step of document.querySelectorAll(".stages li")) {
+    if (step.dataset.stage === stage) {
+      reached = true;
+      step.dataset.state = "now";
+      step.dataset.since = at;
+    } else if (!reached) {
+      if (step.dataset.state === "now" && step.dataset.since) {
+        const took = (Date.parse(at) - Date.parse(step.dataset.since)) / 1000;
+        step.querySelector("small").textContent = took < 10 ? `${took.toFixed(1)} s` : said(took);
+      }
+      if (step.dataset.state !== "skipped") step.dataset.state = "done";
+    } else {
+      step.dataset.state = "waiting";
+      step.querySelector("small").textContent = "";
+    }
+  }
+}
+
+function startOver(told) {
+  page.dataset.attempt = told.attempt;
+  for (const step of document.querySelectorAll(".stages li")) {
+    step.dataset.state = "waiting";
+    step.querySelector("small").textContent = "";
+  }
+  if (told.data.worker) el("#worker").textContent = told.data.worker;
+  curves.clear();
+  log.reset();
+}
+
+// ── Curves ─────────────────────────────────────────────────────────────────────────────
+
+const curves = {
+  known: new Map(),
+  charts: new Map(),
+  dirty: false,
+
+  add(points) {
+    for (const { name, step, value } of points) {
+      if (!this.known.has(name)) this.known.set(name, { x: [], y: [] });
+      const curve = this.known.get(name);
+      if (value === null || (curve.x.length && step <= curve.x.at(-1))) continue;
+      curve.x.push(step);
+      curve.y.push(value);
+    }
+    if (points.length && !this.dirty) {
+      this.dirty = true;
+      setTimeout(() => this.show(), 250);
+    }
+  },
+
+  clear() {
+    this.known.clear();
+    if (this.charts.size) this.show();
+  },
+
+  /** Train and valid of one measure share a chart; IC and rank IC share another. */
+  groupOf(name) {
+    const measure = name.replace(/^(train|valid|test)[._/ ]/, "");
+    return /ic$/i.test(measure) ? "IC" : measure;
+  },
+
+  show() {
+    this.dirty = false;
+    el("#no-curves").hidden = this.known.size > 0;
+    const groups = new Map();
+    for (const [name, curve] of this.known) {
+      const group = this.groupOf(name);
+      if (!groups.has(group)) groups.set(group, {});
+      groups.get(group)[plain(name)] = curve;
+    }
+    for (const [group, members] of groups) {
+      const traces = Object.entries(members).map(([name, { x, y }]) => ({
+        ...lines(x, { [name]: y })[0],
+        mode: x.length < 2 ? "markers" : "lines",
+      }));
+      const what = { title: `${plain(group)} by step`, xTitle: "step" };
+      if (!this.charts.has(group)) {
+        const place = document.createElement("div");
+        place.className = "chart waiting";
+        place.dataset.waiting = "loading…";
+        el("#curves").append(place);
+        this.charts.set(group, place);
+      }
+      const place = this.charts.get(group);
+      if (place.classList.contains("js-plotly-plot")) {
+        redraw(place, plotlySource, traces, what);
+      } else if (!place.dataset.asked) {
+        place.dataset.asked = "yes";
+        whenSeen(place, async () => {
+          await draw(place, plotlySource, traces, what);
+          this.show();
+        });
+      }
+    }
+  },
+
+  async load() {
+    const answer = await fetch(`/api/tasks/${id}/metrics?points=${CURVE_POINTS}`);
+    if (!answer.ok) return;
+    const { results } = await answer.json();
+    // What came over the socket meanwhile is newer than this answer, or in it.
+    const heard = new Map(this.known);
+    this.known.clear();
+    this.add(results);
+    for (const [name, { x, y }] of heard) {
+      this.add(x.map((step, number) => ({ name, step, value: y[number] })));
+    }
+  },
+};
+
+// ── Log ────────────────────────────────────────────────────────────────────────────────
+
+const log = {
+  place: el("#log"),
+  next: Number(page.dataset.logNext),
+  text: el("#log").textContent,
+  wanted: "",
+  asking: false,
+
+  reset() {
+    this.next = 0;
+    this.text = "";
+    this.show();
+  },
+
+  add({ offset, size, text }) {
+    if (offset + size <= this.next) return;
+    if (offset > this.next) {
+      this.catchUp();
+      return;
+    }
+    this.next = offset + size;
+    this.append(text);
+  },
+
+  append(text) {
+    const clean = plain(text);
+    this.text += clean;
+    if (this.text.length > LOG_CHARS_MAX) {
+      this.text = this.text.slice(this.text.indexOf("\n", this.text.length - LOG_CHARS_MAX / 2) + 1);
+      this.show();
+    } else if (this.wanted) {
+      this.show();
+    } else {
+      this.place.append(clean);
+      this.follow();
+    }
+  },
+
+  async catchUp() {
+    if (this.asking) return;
+    this.asking = true;
+    try {
+      const answer = await fetch(`/api/tasks/${id}/log?offset=${this.next}`);
+      if (!answer.ok) return;
+      this.next = Number(answer.headers.get("X-Log-Next-Offset"));
+      this.append(await answer.text());
+    } finally {
+      this.asking = false;
+    }
+  },
+
+  show() {
+    if (!this.wanted) {
+      this.place.textContent = this.text;
+    } else {
+      const wanted = this.wanted.toLowerCase();
+      const found = this.text.split("\n").filter((one) => one.toLowerCase().includes(wanted));
+      this.place.replaceChildren(...found.flatMap((one) => [...marked(one, wanted), "\n"]));
+      if (!found.length) this.place.textContent = "No line has that.";
+    }
+    this.follow();
+  },
+
+  follow() {
+    if (el("#log-follow input").checked) this.place.scrollTop = this.place.scrollHeight;
+  },
+};
+
+function* marked(line, wanted) {
+  const low = line.toLowerCase();
+  let from = 0;
+  for (let at = low.indexOf(wanted); at >= 0; at = low.indexOf(wanted, from)) {
+    yield line.slice(from, at);
+    const mark = document.createElement("mark");
+    mark.textContent = line.slice(at, at + wanted.length);
+    yield mark;
+    from = at + wanted.length;
+  }
+  yield line.slice(from);
+}
+
+el("#log-search").hidden = el("#log-follow").hidden = false;
+el("#log-search").addEventListener("input", (event) => {
+  log.wanted = event.target.value;
+  log.show();
+});
+el("#log-follow input").addEventListener("change", () => log.follow());
+log.place.addEventListener("wheel", () => {
+  const atEnd = log.place.scrollHeight - log.place.scrollTop - log.place.clientHeight < 24;
+  if (!atEnd) el("#log-follow input").checked = false;
+});
+log.follow();
+
+// ── Report ─────────────────────────────────────────────────────────────────────────────
+
+const GREY = { line: { width: 1.2, dash: "dot" } };
+
+const REPORT = {
+  return: (r) => r.portfolio && [
+    [...lines(r.portfolio.days, {
+      "with cost": r.portfolio.return_with_cost,
+      "without cost": r.portfolio.return_without_cost,
+    }), ...lines(r.portfolio.days, { benchmark: r.portfolio.benchmark }, GREY)],
+    { title: "Cumulative return", unit: "share" },
+  ],
+  excess: (r) => r.portfolio && [
+    lines(r.portfolio.days, {
+      "with cost": r.portfolio.excess_with_cost,
+      "without cost": r.portfolio.excess_without_cost,
+    }),
+    { title: "Cumulative excess return over the benchmark", unit: "share" },
+  ],
+  drawdown: (r) => r.portfolio && [
+    lines(r.portfolio.days, {
+      "with cost": r.portfolio.drawdown_with_cost,
+      "without cost": r.portfolio.drawdown_without_cost,
+    }, { fill: "tozeroy", line: { width: 1 } }),
+    { title: "Drawdown of the excess return", unit: "share" },
+  ],
+  turnover: (r) => r.portfolio && [
+    lines(r.portfolio.days, { turnover: r.portfolio.turnover }, { line: { width: 1 } }),
+    { title: "Turnover by day", unit: "share" },
+  ],
+  ic: (r) => r.ic && [
+    lines(r.ic.days, { IC: r.ic.ic, "rank IC": r.ic.rank_ic }, { line: { width: 1 } }),
+    { title: "IC by day" },
+  ],
+  months: (r) => r.ic && [
+    ["ic", "rank_ic"].map((name) => ({
+      type: "bar", x: r.ic.by_month.months, y: r.ic.by_month[name],
+      name: name === "ic" ? "IC" : "rank IC", opacity: 0.75,
+    })),
+    { title: "IC by month", bars: true },
+  ],
+  distribution: (r) => r.ic?.distribution?.edges.length > 0 && [
+    ["ic", "rank_ic"].map((name) => ({
+      type: "bar", name: name === "ic" ? "IC" : "rank IC", opacity: 0.6,
+      x: r.ic.distribution[name].map((_, n) =>
+        (r.ic.distribution.edges[n] + r.ic.distribution.edges[n + 1]) / 2),
+      y: r.ic.distribution[name],
+    })),
+    { title: "Distribution of the daily IC (days)", bars: true },
+  ],
+  groups: (r) => r.groups && [
+    [
+      ...lines(r.groups.days, Object.fromEntries(
+        Object.entries(r.groups.groups).map(([n, y]) => [`group ${n}`, y]))),
+      ...lines(r.groups.days, { "long-short": r.groups.long_short, "long-average": r.groups.long_average }, GREY),
+    ],
+    { title: "Cumulative return of five groups by score", unit: "share" },
+  ],
+  importance: (r) => r.feature_importance && [
+    [{
+      type: "bar", orientation: "h", name: r.feature_importance.kind,
+      x: r.feature_importance.values.slice(0, 20).reverse(),
+      y: r.feature_importance.features.slice(0, 20).reverse().map(plain),
+    }],
+    { title: `Feature ${r.feature_importance.kind}, the first 20`, bars: true },
+  ],
+};
+
+function showReport(places) {
+  let report = null;
+  const load = () => {
+    report ??= fetch(`/api/tasks/${id}/report?points=4000`).then((answer) => answer.json());
+    return report;
+  };
+  for (const place of places) {
+    whenSeen(place, async () => {
+      const chart = REPORT[place.dataset.chart](await load());
+      if (chart) draw(place, plotlySource, ...chart);
+      else place.hidden = true;
+    });
+  }
+}
+
+showReport(document.querySelectorAll("[data-chart]"));
+
+// ── Live ───────────────────────────────────────────────────────────────────────────────
+
+const HEARD = {
+  started: startOver,
+  stage: (told) => showStage(told.data.stage, told.timestamp),
+  progress: (told) => showProgress(told.data),
+  metric: (told) => curves.add(told.data.points),
+  log: (told) => log.add(told.data),
+};
+
+function heard(told, socket) {
+  if (told.type === "snapshot") {
+    seq = told.seq;
+    show(told);
+    curves.load();
+    log.catchUp();
+    return;
+  }
+  if (told.seq <= seq) return;
+  if ((told.from_seq ?? told.seq) > seq + 1) {
+    socket.send(JSON.stringify({ type: "sync", after: seq }));
+    return;
+  }
+  seq = told.seq;
+  if (told.type === "deleted") {
+    location.assign("/");
+    return;
+  }
+  show(told);
+  HEARD[told.type]?.(told);
+  // The result, the error and the report come from the server as they will always be shown.
+  if (FINAL.has(told.type) && !wasFinal) setTimeout(() => location.reload(), 400);
+}
+
+curves.load();
+listen(`/ws/train/${id}`, { place: () => `after=${seq}`, heard });
