@@ -7,6 +7,7 @@ TrainingError
 ├── AlreadyFinished      already_finished        a final task can't be acted on
 ├── NotFinished          not_finished            the action wants a final task
 ├── NotFitting           not_fitting             nothing to finish early right now
+├── NotAllowed           not_allowed             for the staff alone
 ├── Pinned               pinned                  a pinned task is not deleted
 ├── InvalidCursor        invalid_request         a page's place that this server did not give
 ├── IdempotencyConflict  idempotency_conflict    one key, two different bodies
@@ -87,6 +88,12 @@ class NotFitting(TrainingError):
     """The task is not where it could be finished early."""
 
     code = "not_fitting"
+
+
+class NotAllowed(TrainingError):
+    """The caller may see it, but only the staff may do this to it."""
+
+    code = "not_allowed"
 
 
 class Pinned(TrainingError):

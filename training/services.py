@@ -17,8 +17,8 @@ from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
 
 from . import lifecycle, preflight, tracing
-from .errors import Fault, IdempotencyConflict, InvalidConfig, NotFinished, NotFound
-from .models import Dataset, IdempotencyKey, TrainingTask
+from .errors import Fault, IdempotencyConflict, InvalidConfig, NotAllowed, NotFinished, NotFound
+from .models import Dataset, IdempotencyKey, TrainingTask, Worker
 from .states import Priority
 from .work import queue
 from .workflow import Workflow
@@ -142,6 +142,22 @@ def visible(task_id: str, *, user: AbstractBaseUser) -> TrainingTask:
     if found := task.first():
         return found
     raise NotFound(f"there is no task {task_id}")
+
+
+def drain(worker_name: str, *, user: AbstractBaseUser, draining: bool = True) -> Worker:
+    """Let a worker end what it runs and take nothing more; or let it work again.
+
+    Holds until it is resumed, or stops in order. Raises: NotFound, NotAllowed.
+    """
+    if not getattr(user, "is_staff", False):
+        raise NotAllowed("Workers are drained and resumed by the staff")
+    if not Worker.objects.filter(pk=worker_name).update(draining=draining):
+        raise NotFound(f"there is no worker {worker_name!r}")
+    worker = Worker.objects.get(pk=worker_name)
+    if not draining:
+        # Its queue's rings may have been heard while it did not listen.
+        queue.ring(worker.queue)
+    return worker
 
 
 # ── Parts of a submission ───────────────────────────────────────────────────────────────

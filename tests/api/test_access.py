@@ -32,6 +32,7 @@ SIGNED_IN = {
     # There is no dataset to fit them to.
     "presets": ("get", "/api/presets", 404),
     "preset": ("get", "/api/presets/lightgbm-alpha158", 404),
+    "workers": ("get", "/api/workers", 200),
     "queues": ("get", "/api/queues", 200),
     "schema": ("get", "/api/schema", 200),
     "docs": ("get", "/api/docs", 200),
@@ -41,7 +42,12 @@ EVERYONE = {
     "docs-asset": ("/api/docs/swagger-ui.css", 200),
     "nowhere": ("/api/nowhere", 404),
 }
-ELSEWHERE = {"readyz": "tests/api/test_health.py", "metrics": "tests/api/test_metrics.py"}
+ELSEWHERE = {
+    "readyz": "tests/api/test_health.py",
+    "metrics": "tests/api/test_metrics.py",
+    "worker-drain": "tests/api/test_workers.py",
+    "worker-resume": "tests/api/test_workers.py",
+}
 
 
 def routes():

@@ -64,6 +64,7 @@ def test_the_page_asks_nothing_of_another_server(api):
         "/api/datasets",
         "/api/features",
         "/api/presets",
+        "/api/workers",
         "/api/queues",
         "/healthz",
         "/readyz",

@@ -33,6 +33,7 @@ STATUS_OF: dict[type[errors.TrainingError], int] = {
     errors.AlreadyFinished: status.HTTP_409_CONFLICT,
     errors.NotFinished: status.HTTP_409_CONFLICT,
     errors.NotFitting: status.HTTP_409_CONFLICT,
+    errors.NotAllowed: status.HTTP_403_FORBIDDEN,
     errors.Pinned: status.HTTP_409_CONFLICT,
     errors.IdempotencyConflict: status.HTTP_409_CONFLICT,
 }

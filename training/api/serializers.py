@@ -184,6 +184,28 @@ class FeatureStoreShape(serializers.Serializer[Any]):
     evicted = serializers.IntegerField(help_text="removed to make room")
 
 
+class WorkerShape(serializers.Serializer[Any]):
+    """A worker, and what it runs."""
+
+    name = serializers.CharField()
+    host = serializers.CharField()
+    pid = serializers.IntegerField()
+    queue = serializers.CharField()
+    alive = serializers.BooleanField(help_text="was seen within the last seconds")
+    draining = serializers.BooleanField(help_text="takes no more tasks")
+    busy = serializers.BooleanField(help_text="runs a task, whoever's it is")
+    tasks = serializers.ListField(
+        child=serializers.CharField(), help_text="those it runs that the caller may see"
+    )
+    cores = serializers.IntegerField(help_text="threads of one training")
+    memory_bytes = serializers.IntegerField(help_text="of one training")
+    used_bytes = serializers.IntegerField(help_text="by all its processes, when last seen")
+    extras = serializers.ListField(child=serializers.CharField())
+    versions = serializers.DictField(child=serializers.CharField())
+    started_at = serializers.DateTimeField()
+    seen_at = serializers.DateTimeField()
+
+
 class PresetShape(serializers.Serializer[Any]):
     """A workflow to start from, fitted to a dataset."""
 
@@ -230,6 +252,13 @@ class DatasetPage(serializers.Serializer[Any]):
     """All datasets."""
 
     results = DatasetShape(many=True)
+    next = serializers.URLField(allow_null=True)
+
+
+class WorkerPage(serializers.Serializer[Any]):
+    """All workers."""
+
+    results = WorkerShape(many=True)
     next = serializers.URLField(allow_null=True)
 
 

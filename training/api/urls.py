@@ -20,6 +20,7 @@ from . import (
     schema,
     submit,
     tasks,
+    workers,
 )
 
 
@@ -69,6 +70,9 @@ urlpatterns = [
     path("api/presets", presets.PresetList.as_view(), name="presets"),
     path("api/presets/<slug:name>", presets.PresetDetail.as_view(), name="preset"),
     path("api/queues", queues.QueueList.as_view(), name="queues"),
+    path("api/workers", workers.WorkerList.as_view(), name="workers"),
+    path("api/workers/<str:name>/drain", workers.WorkerDrain.as_view(), name="worker-drain"),
+    path("api/workers/<str:name>/resume", workers.WorkerResume.as_view(), name="worker-resume"),
     path("api/schema", schema.Schema.as_view(), name="schema"),
     path("api/docs", schema.Docs.as_view(), name="docs"),
     path("api/docs/<str:name>", schema.docs_asset, name="docs-asset"),

@@ -39,6 +39,7 @@ from . import jobs
 log = logging.getLogger(__name__)
 
 SEEN_EVERY_S = 5.0
+DRAINING_LOOK_S = 1.0
 QUIET_TTL_S = 20
 """RQ blocks for 15 s less than this on an empty queue: 5 s, our heart beat."""
 
@@ -121,7 +122,18 @@ class TrainingWorker(RqWorker):
             self._state = state
 
     def check_for_suspension(self, burst: bool) -> None:
-        """We drain through the database; RQ would ask Redis, and quit when it is away."""
+        """Listen to nobody while draining, so that rings wait for other workers.
+
+        We drain through the database; RQ would ask Redis, and quit when it is away.
+        """
+        while not burst and not self._stop_requested and self._is_draining():
+            self._tell_life()
+            time.sleep(DRAINING_LOOK_S)
+
+    def _is_draining(self) -> bool:
+        """False also where the database is away: then no task can be taken either."""
+        row = WorkerRow.objects.filter(name=self.slot, draining=True)
+        return bool(_with_database(row.exists))
 
     def run_maintenance_tasks(self) -> None:
         """RQ would quit when Redis is away between two jobs."""
@@ -187,7 +199,6 @@ class TrainingWorker(RqWorker):
             "extras": list(extras()),
             "versions": _versions(),
             "used_bytes": used_bytes(),
-            "draining": False,
             "started_at": Now(),
             "seen_at": Now(),
         }
