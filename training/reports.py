@@ -22,7 +22,7 @@ FILE = "report.json"
 BINS = 40
 """Of the histogram of the daily IC."""
 
-_BY_DAY = ("portfolio", "ic", "groups")
+_BY_DAY = ("portfolio", "holdings", "ic", "groups")
 _NOT_BY_DAY = ("days", "by_month", "distribution")
 _RECORDS = {
     "portfolio": ("PortAnaRecord", "MultiPassPortAnaRecord"),

@@ -2,6 +2,8 @@
 
 import json
 import math
+import sqlite3
+from contextlib import closing
 from datetime import date, timedelta
 from itertools import accumulate
 
@@ -64,3 +66,41 @@ def completed(owner, *, report=None, sha="0" * 64, **fields):
     folder.mkdir(parents=True)
     (folder / "report.json").write_text(json.dumps(report or report_of(waves(300))))
     return task
+
+
+def keep_outcomes(task, *, scores, positions=(), days=1):
+    """The same rows on each day. scores: [name, score, label]; positions: [name, amount, price,
+    weight]."""
+    folder = archive.folder(task)
+    folder.mkdir(parents=True, exist_ok=True)
+    names = sorted({row[0] for row in [*scores, *positions]})
+    ranked = sorted(scores, key=lambda row: -row[1])
+    with closing(sqlite3.connect(folder / "outcomes.sqlite")) as file, file:
+        file.executescript(SCHEMA)
+        file.executemany("INSERT INTO days VALUES (?, ?)", list(enumerate(weekdays(days), 1)))
+        file.executemany("INSERT INTO instruments VALUES (?, ?)", list(enumerate(names, 1)))
+        for day in range(1, days + 1):
+            file.execute("INSERT INTO accounts VALUES (?, 100, 1000)", [day])
+            for rank, (name, score, label) in enumerate(ranked, start=1):
+                row = [day, names.index(name) + 1, score, label, rank]
+                file.execute("INSERT INTO scores VALUES (?, ?, ?, ?, ?)", row)
+            for name, *rest in positions:
+                row = [day, names.index(name) + 1, *rest]
+                file.execute("INSERT INTO positions VALUES (?, ?, ?, ?, ?)", row)
+
+
+# As `engine/outcomes.py` has it, which needs pandas; tests/engine/test_outcomes.py reads a file
+# of the engine's own with the code of the web.
+SCHEMA = """
+CREATE TABLE days (id INTEGER PRIMARY KEY, day TEXT NOT NULL UNIQUE);
+CREATE TABLE instruments (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+CREATE TABLE scores (
+    day INTEGER, instrument INTEGER, score REAL, label REAL, rank INTEGER,
+    PRIMARY KEY (day, instrument)
+) WITHOUT ROWID;
+CREATE TABLE positions (
+    day INTEGER, instrument INTEGER, amount REAL, price REAL, weight REAL,
+    PRIMARY KEY (day, instrument)
+) WITHOUT ROWID;
+CREATE TABLE accounts (day INTEGER PRIMARY KEY, cash REAL, value REAL);
+"""

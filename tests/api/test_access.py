@@ -18,6 +18,8 @@ TASK_ROUTES = {
     "task-log": [("get", Status.PENDING, 200)],
     "task-metrics": [("get", Status.PENDING, 200)],
     "task-report": [("get", Status.RUNNING, 409)],
+    "task-predictions": [("get", Status.RUNNING, 409)],
+    "task-positions": [("get", Status.RUNNING, 409)],
     "task-artifacts": [("get", Status.COMPLETED, 200)],
     # Nothing was saved: that there is no such file is for those to know who may see the task.
     "task-artifact": [("get", Status.COMPLETED, 404)],

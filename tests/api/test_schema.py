@@ -6,7 +6,7 @@ import pytest
 from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import validate
 
-from tests.api.result_files import completed
+from tests.api.result_files import completed, keep_outcomes
 from tests.factories import make_worker
 
 
@@ -61,6 +61,8 @@ def test_the_page_asks_nothing_of_another_server(api):
         "/api/tasks/{task_id}/metrics",
         "/api/tasks/{task_id}/artifacts",
         "/api/tasks/{task_id}/report",
+        "/api/tasks/{task_id}/predictions",
+        "/api/tasks/{task_id}/positions",
         "/api/datasets",
         "/api/features",
         "/api/presets",
@@ -75,6 +77,7 @@ def test_what_is_answered_has_the_shape_that_the_document_tells(
 ):
     make_worker()
     task = completed(owner, tags=["t"])
+    keep_outcomes(task, scores=[["AAA", 0.5, None]], positions=[["AAA", 1, 2, 0.5]])
 
     answer = api.get(path.replace("{task_id}", task.id))
 

@@ -48,6 +48,30 @@ def test_a_posted_workflow_is_trained_watched_and_kept(
     assert "completed" in log.splitlines()[-1]
 
 
+def test_a_real_report_its_predictions_and_positions_can_be_looked_through(
+    ground: Ground, client: Client
+):
+    task_id = client.submit(workflows.small(ground.market))
+    task = client.final(task_id, within_s=120)
+    assert task["status"] == "completed", task["error"]
+
+    report = client.read(f"/api/tasks/{task_id}/report?points=50").json()
+    day = report["portfolio"]["days"][-1]
+    scores = client.read(f"/api/tasks/{task_id}/predictions?date={day}").json()["results"]
+    held = client.read(f"/api/tasks/{task_id}/positions?date={day}").json()
+
+    assert len(report["portfolio"]["days"]) <= 50
+    lowest = min(report["portfolio"]["drawdown_with_cost"])
+    assert lowest >= task["result"]["metrics"]["max_drawdown"] - 1e-9
+    assert [one["rank"] for one in scores] == list(range(1, len(scores) + 1))
+    assert [one["score"] for one in scores] == sorted((o["score"] for o in scores), reverse=True)
+    assert len(held["results"]) == report["holdings"]["count"][-1]
+    weights = sum(one["weight"] for one in held["results"])
+    assert weights + held["account"]["cash"] / held["account"]["value"] == pytest.approx(
+        1, abs=0.02
+    )
+
+
 def test_artifacts_and_curves_can_be_downloaded_as_the_manifest_says(
     ground: Ground, client: Client
 ):

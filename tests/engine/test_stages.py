@@ -6,8 +6,10 @@ import importlib.util
 import json
 import math
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pandas as pd
@@ -298,6 +300,13 @@ def test_the_report_and_the_predictions_stand_for_every_day_of_the_test(lightgbm
     assert len(report["ic"]["days"]) == TEST_DAYS
     assert set(report["feature_importance"]["features"]) == {f"F{n}" for n in range(6)}
     assert len(table) == TEST_DAYS * INSTRUMENTS
+    assert report["holdings"]["days"] == report["portfolio"]["days"]
+    assert max(report["holdings"]["count"]) == 10
+    with closing(sqlite3.connect(lightgbm.folder / "artifacts/outcomes.sqlite")) as file:
+        scored = file.execute("SELECT count(*), sum(score) FROM scores").fetchone()
+        held = file.execute("SELECT count(*) FROM positions").fetchone()[0]
+    assert scored == (len(table), pytest.approx(table["score"].sum()))
+    assert held == sum(report["holdings"]["count"])
     drawdown = min(report["portfolio"]["drawdown_with_cost"])
     assert drawdown == pytest.approx(lightgbm.result["metrics"]["max_drawdown"])
 

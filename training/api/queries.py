@@ -91,6 +91,22 @@ class PresetsQuery(serializers.Serializer[Any]):
     )
 
 
+class OutcomesQuery(serializers.Serializer[Any]):
+    """Which rows of the predictions or positions."""
+
+    date = serializers.DateField(required=False, help_text="the newest, if no instrument is given")
+    instrument = serializers.CharField(required=False, max_length=64)
+    offset = serializers.IntegerField(default=0, min_value=0, max_value=MAX_INT)
+    limit = serializers.IntegerField(default=1_000, min_value=1, max_value=MAX_POINTS)
+
+    def get_fields(self) -> dict[str, Any]:
+        """`as` is a word of Python's, so it can't be an attribute."""
+        form = serializers.ChoiceField(
+            choices=["json", "csv"], default="json", help_text="CSV has all rows at once"
+        )
+        return {**super().get_fields(), "as": form}
+
+
 class ReportQuery(serializers.Serializer[Any]):
     """How finely a report is wanted."""
 

@@ -97,6 +97,14 @@ class ImportanceShape(serializers.Serializer[Any]):
     values = series()
 
 
+class HoldingsShape(serializers.Serializer[Any]):
+    """What the backtest held, in short, at the end of each day."""
+
+    days = days()
+    count = serializers.ListField(child=serializers.IntegerField(), help_text="instruments held")
+    cash_share = series("of the account's value")
+
+
 class ReportShape(serializers.Serializer[Any]):
     """What a training has come to; blocks whose record was not asked for are absent."""
 
@@ -110,6 +118,53 @@ class ReportShape(serializers.Serializer[Any]):
     )
     portfolio = PortfolioShape(required=False)
     monthly = MonthlyShape(required=False)
+    holdings = HoldingsShape(required=False)
     ic = ICShape(required=False)
     groups = GroupsShape(required=False)
     feature_importance = ImportanceShape(required=False, allow_null=True)
+
+
+class PredictionShape(serializers.Serializer[Any]):
+    """One score."""
+
+    date = serializers.DateField()
+    instrument = serializers.CharField()
+    score = serializers.FloatField()
+    label = serializers.FloatField(  # type: ignore[assignment]
+        allow_null=True, help_text="the forward return that came, where it is known"
+    )
+    rank = serializers.IntegerField(help_text="of the day; 1 is the highest score")
+
+
+class PredictionPage(serializers.Serializer[Any]):
+    """Scores of one day, or of one instrument."""
+
+    results = PredictionShape(many=True)
+    next = serializers.URLField(allow_null=True)
+    date = serializers.DateField(allow_null=True, help_text="the day, if all rows are of one")
+
+
+class PositionShape(serializers.Serializer[Any]):
+    """One holding at the end of a day."""
+
+    date = serializers.DateField()
+    instrument = serializers.CharField()
+    amount = serializers.FloatField(allow_null=True)
+    price = serializers.FloatField(allow_null=True)
+    weight = serializers.FloatField(allow_null=True, help_text="share of the account")
+
+
+class AccountShape(serializers.Serializer[Any]):
+    """The account at the end of the day."""
+
+    cash = serializers.FloatField(allow_null=True)
+    value = serializers.FloatField(allow_null=True)
+
+
+class PositionPage(serializers.Serializer[Any]):
+    """Holdings of one day, or one instrument's."""
+
+    results = PositionShape(many=True)
+    next = serializers.URLField(allow_null=True)
+    date = serializers.DateField(allow_null=True, help_text="the day, if all rows are of one")
+    account = AccountShape(allow_null=True, help_text="of that day")

@@ -19,7 +19,7 @@ from typing import Any
 
 from qlib.utils import fill_placeholder
 
-from training.engine import report, results
+from training.engine import outcomes, report, results
 from training.engine.artifacts import ArtifactFolder
 from training.engine.curves import Curves
 from training.engine.failures import explain, record_skipped
@@ -177,6 +177,15 @@ class Training:
                 "predictions.parquet",
                 lambda part: report.write_predictions(prediction, part),
             )
+            artifacts.write(
+                outcomes.FILE,
+                lambda part: outcomes.write(
+                    part,
+                    prediction=prediction,
+                    label=self._load("label.pkl"),
+                    positions=self._positions(),
+                ),
+            )
         artifacts.write_json("report.json", self._report(model, prediction))
 
     def _report(self, model: Any, prediction: Any) -> dict[str, Any]:
@@ -193,8 +202,13 @@ class Training:
         if daily is not None:
             self.recorder.log_metrics(turnover=daily["turnover"].mean())
             parts["portfolio"] = report.portfolio_series(daily)
+            parts["holdings"] = outcomes.holdings_series(self._positions() or {})
         parts["feature_importance"] = report.feature_importance(model, self.features)
         return parts
+
+    def _positions(self) -> Any:
+        """By day, of the outermost executor; None without a backtest."""
+        return self._load(f"portfolio_analysis/positions_normal_{self.frequency}.pkl")
 
     def _load(self, name: str) -> Any:
         """An object that a record saved; None if no record did."""
