@@ -2,29 +2,36 @@
 
 import pytest
 
-from training.dashboard.new_task import presets
-from training.models import TrainingTask
+from training.models import Preset, TrainingTask
 
 
 def test_every_preset_fills_the_editor(browser, dataset):
-    for key, preset in presets().items():
-        text = browser.get(f"/new?preset={key}").content.decode()
-        assert preset.text.splitlines()[0].replace("'", "&#x27;") in text, key
+    names = list(Preset.objects.values_list("name", flat=True))
+
+    assert len(names) >= 12
+    for name in names:
+        text = browser.get(f"/new?preset={name}").content.decode()
+        assert "provider_uri: demo" in text, name
+        assert 'aria-current="true"' in text, name
     assert browser.get("/new?preset=../settings").status_code == 404
+    assert browser.get("/new?dataset=nowhere").status_code == 404
+
+
+def test_without_a_dataset_the_page_says_how_to_get_one(browser):
+    assert "import_market" in browser.get("/new").content.decode()
 
 
 @pytest.mark.parametrize("deed", ["check", "start"])
 def test_faults_stand_beside_the_text_that_has_them(browser, dataset, deed):
-    text = presets()["demo"].text.replace("num_leaves:", "num_leave:")
+    text = WORKFLOW.replace("num_leaves:", "num_leave:")
 
     answer = browser.post("/new", {"workflow": text.replace("\n", "\r\n"), "deed": deed})
 
     shown = answer.content.decode()
-    line = text.splitlines().index("      num_leave: 31") + 1
     assert answer.status_code == 400
-    assert f"line {line}<" in shown
-    assert "num_leaves" in shown
-    assert "num_leave: 31" in shown
+    assert "line 3<" in shown
+    assert "did you mean num_leaves" in shown
+    assert "{num_leave: 8}" in shown
     assert not TrainingTask.objects.exists()
 
 

@@ -1,13 +1,8 @@
 """A new task: a preset or an earlier task's workflow in an editor, checked, then started."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any, cast
 
 import yaml
-from django import forms
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.models import AbstractBaseUser
@@ -16,27 +11,15 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods
 
-from training import preflight, services
+from training import preflight, presets, services
 from training.errors import Fault, InvalidConfig, NotFound, TooLarge
+from training.models import Dataset
 
 YAML = "application/yaml"
-PRESETS = Path(__file__).resolve().parent.parent / "presets"
-
-
-@dataclass(frozen=True)
-class Preset:
-    """A workflow that one can start from."""
-
-    key: str
-    name: str
-    about: str
-    text: str
-
-
-class Form(forms.Form):
-    """The editor. Its text is read by `training.workflow`, within that one's limits."""
-
-    workflow = forms.CharField(strip=False, widget=forms.Textarea)
+NO_DATASET = """\
+# There is no dataset yet. Import one, then load this page again:
+#   manage.py import_market NAME bars.parquet
+"""
 
 
 @login_required
@@ -45,8 +28,8 @@ def show(request: HttpRequest) -> HttpResponse:
     """The editor; by POST the check of its text, or the start of a task."""
     if request.method == "POST":
         return _posted(request)
-    text, key = _first_text(request)
-    return _page(request, text=text, key=key)
+    text, chosen = _first_text(request)
+    return _page(request, text=text, chosen=chosen)
 
 
 def _posted(request: HttpRequest) -> HttpResponse:
@@ -71,12 +54,23 @@ def _posted(request: HttpRequest) -> HttpResponse:
 
 
 def _page(
-    request: HttpRequest, *, text: str, key: str = "", faults: Any = (), verdict: Any = None
+    request: HttpRequest,
+    *,
+    text: str = "",
+    chosen: str = "",
+    faults: Any = (),
+    verdict: Any = None,
 ) -> HttpResponse:
+    dataset, offers = _offers(request)
+    if not text and request.method != "POST":
+        offer = next((one for one in offers if one.runnable), None)
+        text, chosen = (offer.workflow, offer.name) if offer else (NO_DATASET, "")
     context = {
         "text": text,
-        "key": key,
-        "presets": presets().values(),
+        "chosen": chosen,
+        "offers": offers,
+        "dataset": dataset,
+        "datasets": Dataset.objects.order_by("name").values_list("name", flat=True),
         "faults": [fault.as_dict() for fault in faults],
         "warnings": [one.as_dict() for one in verdict.warnings] if verdict else [],
         "estimate": verdict.estimate.as_dict() if verdict and verdict.estimate else None,
@@ -86,15 +80,28 @@ def _page(
     return render(request, "training/pages/new.html", context, status=status)
 
 
+def _offers(request: HttpRequest) -> tuple[str, list[presets.Offer]]:
+    """The presets for the dataset in the address, or for the default one."""
+    try:
+        dataset = presets.dataset_for(request.GET.get("dataset"))
+    except NotFound:
+        if request.GET.get("dataset"):
+            raise Http404 from None
+        return "", []
+    return dataset.name, presets.offers(dataset)
+
+
 def _first_text(request: HttpRequest) -> tuple[str, str]:
-    """What the editor begins with, and the preset's key if it is one."""
+    """What the address asks to begin with, and the preset's name if it is one."""
     if like := request.GET.get("like"):
         return _text_of(request, like), ""
-    known = presets()
-    key = request.GET.get("preset") or next(iter(known), "")
-    if key not in known:
-        raise Http404
-    return known[key].text, key
+    name = request.GET.get("preset")
+    if not name:
+        return "", ""
+    try:
+        return presets.offer(name, presets.dataset_for(request.GET.get("dataset"))).workflow, name
+    except NotFound:
+        raise Http404 from None
 
 
 def _text_of(request: HttpRequest, task_id: str) -> str:
@@ -107,18 +114,3 @@ def _text_of(request: HttpRequest, task_id: str) -> str:
         return task.posted
     text: str = yaml.safe_dump(yaml.safe_load(task.posted), sort_keys=False, allow_unicode=True)
     return text
-
-
-@cache
-def presets() -> Mapping[str, Preset]:
-    """The workflows that come with the platform, by their file's name."""
-    paths = sorted(PRESETS.glob("*.yaml"), key=lambda path: (path.stem != "demo", path.stem))
-    return {path.stem: _preset(path) for path in paths}
-
-
-def _preset(path: Path) -> Preset:
-    text = path.read_text(encoding="utf-8")
-    document = yaml.safe_load(text)
-    first = text.partition("\n")[0].removeprefix("#").strip()
-    name = document.get("platform", {}).get("name") or path.stem
-    return Preset(path.stem, name, first, text)

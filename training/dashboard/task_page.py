@@ -13,8 +13,8 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
-from training import attempt_log, curves, services
-from training.errors import NotFound
+from training import attempt_log, curves, reports, services
+from training.errors import NotFinished, NotFound
 from training.models import HEADLINES, TrainingTask
 from training.states import EventKind, Stage, Status
 
@@ -40,6 +40,7 @@ CURES = {
     "disk_full": "Free some space on the worker's disk, then run it again.",
 }
 
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 STAGES = tuple(stage for stage in Stage if stage != Stage.QUEUED)
 
 
@@ -72,6 +73,7 @@ def show(request: HttpRequest, task_id: str) -> HttpResponse:
         "cure": CURES.get(task.error_code, "Read the end of the log, then run it again."),
         "headlines": _headlines(task),
         "metrics": task.result.get("metrics", {}),
+        **_report(task),
         "children": task.retries.order_by("created_at").only("id", "name")[:20],
     }
     return render(request, "training/pages/task.html", context)
@@ -81,6 +83,26 @@ def _headlines(task: TrainingTask) -> list[tuple[str, float]]:
     metrics = task.result.get("metrics", {})
     shown = (*HEADLINES, "turnover")
     return [(name, metrics[name]) for name in shown if metrics.get(name) is not None]
+
+
+def _report(task: TrainingTask) -> dict[str, Any]:
+    """Which blocks the report has, and its table of months; the charts fetch their series."""
+    try:
+        report = reports.of(task)
+    except (NotFinished, NotFound):
+        return {}
+    shown: dict[str, Any] = {"report": report, "month_names": MONTHS}
+    if monthly := report.get("monthly"):
+        shown["years"] = list(_years(monthly))
+    return shown
+
+
+def _years(monthly: dict[str, Any]) -> Iterator[tuple[str, list[float | None], float]]:
+    """Each year, its twelve months (None: not in the backtest) and its sum."""
+    by_month = dict(zip(monthly["months"], monthly["excess_with_cost"], strict=True))
+    years = monthly["years"]
+    for year, total in zip(years["years"], years["excess_with_cost"], strict=True):
+        yield year, [by_month.get(f"{year}-{month:02}") for month in range(1, 13)], total
 
 
 # ── Where it is ─────────────────────────────────────────────────────────────────────────

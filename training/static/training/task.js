@@ -317,7 +317,7 @@ const REPORT = {
 function showReport(places) {
   let report = null;
   const load = () => {
-    report ??= fetch(`/api/tasks/${id}/report?points=4000`).then((answer) => answer.json());
+    report ??= fetch(`/api/tasks/${id}/report?points=6000`).then((answer) => answer.json());
     return report;
   };
   for (const place of places) {
