@@ -31,6 +31,20 @@ def test_a_foreign_task_on_a_worker_is_not_named(browser_of, stranger, make_task
     assert "secret" not in browser_of(stranger).get("/workers").content.decode()
 
 
+def test_the_staff_drains_a_worker_and_nobody_else(browser_of, owner, staff):
+    make_worker("worker-1")
+
+    told = browser_of(owner).post("/workers/worker-1/drain", {"draining": "yes"}, follow=True)
+    assert "by the staff" in told.content.decode()
+    assert not Worker.objects.get().draining
+    assert "Drain" not in browser_of(owner).get("/workers").content.decode()
+    told = browser_of(staff).post("/workers/worker-1/drain", {"draining": "yes"}, follow=True)
+    assert "Resume" in told.content.decode()
+    assert Worker.objects.get().draining
+    browser_of(staff).post("/workers/worker-1/drain", {"draining": "no"})
+    assert not Worker.objects.get().draining
+
+
 def test_a_dataset_shows_its_reach_and_its_holes(browser, settings):
     row = make_dataset("holey")
     days = [day for day in row.manifest["days"] if not "2012-03-01" <= day <= "2012-03-20"]

@@ -14,6 +14,7 @@ urlpatterns = [
     path(f"{_TASK}/<slug:deed>", acting.on_one, name="page-deed"),
     path("new", new_task.show, name="page-new"),
     path("workers", workers_page.show, name="page-workers"),
+    path("workers/<path:name>/drain", workers_page.drain, name="page-drain"),
     path("datasets", data_page.show, name="page-datasets"),
     path(
         "sign-in",

@@ -1,49 +1,58 @@
 """Workers and queues: who is there, what they run, what waits."""
 
-from typing import Any
+from typing import Any, cast
 
 from django.conf import settings
+from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.db.models import BooleanField, Case, Count, Min, Q, Value, When
-from django.db.models.functions import Now
-from django.http import HttpRequest, HttpResponse
+from django.contrib.auth.models import AbstractBaseUser
+from django.db.models import Count, Min, Q
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
-from django.views.decorators.http import require_safe
+from django.urls import reverse
+from django.views.decorators.http import require_POST, require_safe
 
-from training.models import TrainingTask, Worker
+from training import crew, services
+from training.errors import NotAllowed, NotFound
+from training.models import TrainingTask
 from training.states import OPEN, Status
 
 
 @login_required
 @require_safe
 def show(request: HttpRequest) -> HttpResponse:
-    """Every worker that was ever seen, the live ones first; each queue's load."""
-    alive = Case(
-        When(seen_at__gte=Now() - settings.WORKER_SILENCE, then=Value(True)),
-        default=Value(False),
-        output_field=BooleanField(),
-    )
-    rows = Worker.objects.annotate(alive=alive).order_by("-alive", "queue", "name")
-    workers: list[Any] = list(rows)
-    running = _running(request, [worker.name for worker in workers])
+    """The workers of the last day, the live ones first; each queue's load."""
+    members = sorted(crew.members(request.user), key=lambda one: not one.alive)
+    shown = ("id", "name", "model", "progress", "stage", "status")
+    ids = [task_id for one in members for task_id in one.runs]
+    tasks = TrainingTask.objects.only(*shown).in_bulk(ids)
     context = {
-        "workers": [(worker, running.get(worker.name)) for worker in workers],
-        "queues": _queues(workers),
-        "alive_count": sum(worker.alive for worker in workers),
+        "members": [(one, [tasks[key] for key in one.runs if key in tasks]) for one in members],
+        "queues": _queues(members),
+        "alive_count": sum(one.alive for one in members),
+        "can_drain": request.user.is_staff,
     }
     return render(request, "training/pages/workers.html", context)
 
 
-def _running(request: HttpRequest, names: list[str]) -> dict[str, TrainingTask]:
-    """What each worker runs, as far as the user may see it."""
-    tasks = TrainingTask.objects.visible_to(request.user).filter(
-        status=Status.RUNNING, worker__in=names
-    )
-    shown = ("id", "name", "model", "worker", "progress", "stage", "status")
-    return {task.worker: task for task in tasks.only(*shown)}
+@login_required
+@require_POST
+def drain(request: HttpRequest, name: str) -> HttpResponse:
+    """Let a worker take nothing more, or work again."""
+    draining = request.POST.get("draining") == "yes"
+    try:
+        services.drain(name, user=cast(AbstractBaseUser, request.user), draining=draining)
+    except NotFound:
+        raise Http404 from None
+    except NotAllowed as error:
+        messages.error(request, error.message)
+    else:
+        told = "ends what it runs and takes nothing more" if draining else "takes tasks again"
+        messages.success(request, f"{name} {told}")
+    return HttpResponseRedirect(reverse("page-workers"))
 
 
-def _queues(workers: list[Any]) -> list[dict[str, Any]]:
+def _queues(members: list[crew.Member]) -> list[dict[str, Any]]:
     """Each queue's load over all owners."""
     pending = Q(status=Status.PENDING)
     loads = {
@@ -56,14 +65,14 @@ def _queues(workers: list[Any]) -> list[dict[str, Any]]:
             oldest=Min("created_at", filter=pending),
         )
     }
+    here = [one.worker for one in members if one.alive and not one.worker.draining]
+    idle = {"pending": 0, "running": 0, "oldest": None}
     return [
         {
-            "name": name,
-            "pending": 0,
-            "running": 0,
-            "oldest": None,
+            **idle,
             **loads.get(name, {}),
-            "workers": sum(one.alive and not one.draining and one.queue == name for one in workers),
+            "name": name,
+            "workers": sum(worker.queue == name for worker in here),
         }
         for name in settings.QUEUES
     ]

@@ -45,7 +45,7 @@ export const isDark = () =>
 
 const colours = () => COLOURS[isDark() ? "dark" : "light"];
 
-function layout({ title, unit, rows, bars, xTitle, range }) {
+function layout({ title, unit, rows, bars, stacked, xTitle, range }) {
   const dark = isDark();
   const ink = dark ? "#9aa6b0" : "#545e66";
   const line = dark ? "#2a333c" : "#dfdacd";
@@ -63,7 +63,7 @@ function layout({ title, unit, rows, bars, xTitle, range }) {
     legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 1, xanchor: "right", font: { size: 11 } },
     xaxis: { ...axis, title: xTitle ? { text: xTitle, font: { size: 11 } } : undefined, range },
     yaxis: { ...axis, tickformat: unit === "share" ? ".1%" : undefined },
-    showlegend: rows > 1, barmode: "overlay", bargap: 0.04, uirevision: "kept",
+    showlegend: rows > 1, barmode: stacked ? "overlay" : "group", bargap: 0.04, uirevision: "kept",
   };
 }
 

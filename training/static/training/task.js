@@ -7,6 +7,7 @@ const id = page.dataset.task;
 const plotlySource = document.querySelector("script[data-plotly]").dataset.plotly;
 const FINAL = new Set(["completed", "failed", "cancelled"]);
 const CURVE_POINTS = 1500;
+const SHOWN_POINTS = 4000;
 const LOG_CHARS_MAX = 600_000;
 
 let seq = Number(page.dataset.seq);
@@ -97,6 +98,14 @@ const curves = {
     if (this.charts.size) this.show();
   },
 
+  /** Every so many of a long curve, and always its newest: a chart must not freeze the page. */
+  shown({ x, y }) {
+    const stride = Math.ceil(x.length / SHOWN_POINTS);
+    if (stride <= 1) return { x: [...x], y: [...y] };
+    const kept = (_, number) => number % stride === 0 || number === x.length - 1;
+    return { x: x.filter(kept), y: y.filter(kept) };
+  },
+
   /** Train and valid of one measure share a chart; IC and rank IC share another. */
   groupOf(name) {
     const measure = name.replace(/^(train|valid|test)[._/ ]/, "");
@@ -110,7 +119,7 @@ const curves = {
     for (const [name, curve] of this.known) {
       const group = this.groupOf(name);
       if (!groups.has(group)) groups.set(group, {});
-      groups.get(group)[plain(name)] = curve;
+      groups.get(group)[plain(name)] = this.shown(curve);
     }
     for (const [group, members] of groups) {
       const traces = Object.entries(members).map(([name, { x, y }]) => ({
@@ -294,7 +303,7 @@ const REPORT = {
         (r.ic.distribution.edges[n] + r.ic.distribution.edges[n + 1]) / 2),
       y: r.ic.distribution[name],
     })),
-    { title: "Distribution of the daily IC (days)", bars: true },
+    { title: "Distribution of the daily IC (days)", bars: true, stacked: true },
   ],
   groups: (r) => r.groups && [
     [
