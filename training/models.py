@@ -58,6 +58,8 @@ class TrainingTask(models.Model):
     dataset = models.CharField(max_length=64)
     dataset_version = models.CharField(max_length=64)
     model = models.CharField(max_length=64)
+    test_from = models.DateField(null=True, blank=True)
+    test_to = models.DateField(null=True, blank=True)
     posted = models.TextField()
     config = models.JSONField()
     warnings = models.JSONField(default=list)
@@ -133,6 +135,11 @@ class TrainingTask(models.Model):
             ),
             models.Index(name="task_newest", fields=["-created_at", "-id"]),
             models.Index(name="task_newest_of_owner", fields=["owner", "-created_at", "-id"]),
+            models.Index(
+                name="task_standing",
+                fields=["dataset", "dataset_version", "test_from", "test_to", "information_ratio"],
+                condition=Q(status=Status.COMPLETED),
+            ),
             models.Index(name="task_by_status", fields=["status", "-created_at"]),
         ]
 

@@ -70,11 +70,14 @@ def version_of(task: TrainingTask) -> str:
     return f"{task.id}-{task.attempt}"
 
 
-def excess_returns(task: TrainingTask) -> list[float]:
-    """The excess return over the benchmark with cost, day by day; empty without a backtest."""
+def excess_returns(path: str) -> list[float]:
+    """The excess return over the benchmark with cost, day by day; empty without a backtest.
+
+    path: as `file_of` has it.
+    """
     try:
-        portfolio = _read(str(file_of(task))).get("portfolio")
-    except (FileNotFoundError, NotFinished, NotFound):
+        portfolio = _read(path).get("portfolio")
+    except FileNotFoundError:
         return []
     return _steps(portfolio["excess_with_cost"]) if portfolio else []
 

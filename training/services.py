@@ -16,7 +16,7 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
 
-from . import lifecycle, preflight, tracing
+from . import lifecycle, preflight, standings, tracing
 from .errors import Fault, IdempotencyConflict, InvalidConfig, NotAllowed, NotFinished, NotFound
 from .models import Dataset, IdempotencyKey, TrainingTask, Worker
 from .states import Priority
@@ -97,6 +97,8 @@ _CARRIED_OVER = (
     "tags",
     "dataset",
     "model",
+    "test_from",
+    "test_to",
     "posted",
     "config",
     "warnings",
@@ -167,6 +169,7 @@ def _task_of(
     wanted: Workflow, warnings: Iterable[Fault], *, owner: AbstractBaseUser
 ) -> TrainingTask:
     dataset = Dataset.objects.get(name=wanted.dataset)
+    test_from, test_to = standings.test_period(wanted.config)
     return TrainingTask(
         owner_id=owner.pk,
         name=wanted.name,
@@ -174,6 +177,8 @@ def _task_of(
         dataset=dataset.name,
         dataset_version=dataset.version,
         model=wanted.model,
+        test_from=test_from,
+        test_to=test_to,
         posted=wanted.posted,
         config=wanted.config,
         warnings=[warning.as_dict() for warning in warnings],

@@ -11,6 +11,8 @@ from tests.factories import make_task
 from training import archive
 from training.states import Status
 
+TEST_2018 = {"test_from": date(2018, 1, 1), "test_to": date(2018, 12, 31)}
+
 
 def weekdays(count, first=date(2018, 1, 1)):
     span = (first + timedelta(days=number) for number in range(count * 2))
@@ -54,10 +56,10 @@ def waves(count, *, size=0.01):
     return [size * math.sin(number / 3) for number in range(count)]
 
 
-def completed(owner, *, report=None, sha="0" * 64, **fields):
+def completed(owner, *, report=None, sha="0" * 64, metrics=None, **fields):
     """A completed task that left a report."""
     result = {
-        "metrics": {"ic": 0.03, "information_ratio": 1.1},
+        "metrics": metrics or {"ic": 0.03, "information_ratio": 1.1},
         "artifacts": [{"path": "report.json", "bytes": 1, "sha256": sha}],
         "data": {"dataset": "demo", "fingerprint": "f" * 64},
     }

@@ -35,6 +35,8 @@ SIGNED_IN = {
     "presets": ("get", "/api/presets", 404),
     "preset": ("get", "/api/presets/lightgbm-alpha158", 404),
     "workers": ("get", "/api/workers", 200),
+    # Nothing has been completed.
+    "leaderboard": ("get", "/api/leaderboard", 404),
     "queues": ("get", "/api/queues", 200),
     "schema": ("get", "/api/schema", 200),
     "docs": ("get", "/api/docs", 200),

@@ -6,7 +6,7 @@ import pytest
 from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import validate
 
-from tests.api.result_files import completed, keep_outcomes
+from tests.api.result_files import TEST_2018, completed, keep_outcomes
 from tests.factories import make_worker
 
 
@@ -67,6 +67,7 @@ def test_the_page_asks_nothing_of_another_server(api):
         "/api/features",
         "/api/presets",
         "/api/workers",
+        "/api/leaderboard",
         "/api/queues",
         "/healthz",
         "/readyz",
@@ -76,7 +77,7 @@ def test_what_is_answered_has_the_shape_that_the_document_tells(
     api, owner, dataset, document, path
 ):
     make_worker()
-    task = completed(owner, tags=["t"])
+    task = completed(owner, tags=["t"], **TEST_2018)
     keep_outcomes(task, scores=[["AAA", 0.5, None]], positions=[["AAA", 1, 2, 0.5]])
 
     answer = api.get(path.replace("{task_id}", task.id))

@@ -7,6 +7,7 @@ from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
+from training.models import HEADLINES
 from training.states import Status
 from training.task_lists import ORDERINGS
 
@@ -89,6 +90,17 @@ class PresetsQuery(serializers.Serializer[Any]):
     dataset = serializers.CharField(
         required=False, max_length=64, help_text="the default one if absent, else the first"
     )
+
+
+class LeaderboardQuery(serializers.Serializer[Any]):
+    """Which board; of several that fit, the one with the newest task."""
+
+    dataset = serializers.CharField(required=False, max_length=64)
+    dataset_version = serializers.CharField(required=False, max_length=64)
+    test_from = serializers.DateField(required=False)
+    test_to = serializers.DateField(required=False)
+    order = serializers.ChoiceField(choices=HEADLINES, default="information_ratio")
+    limit = serializers.IntegerField(default=50, min_value=1, max_value=MAX_PAGE)
 
 
 class OutcomesQuery(serializers.Serializer[Any]):

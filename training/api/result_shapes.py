@@ -168,3 +168,64 @@ class PositionPage(serializers.Serializer[Any]):
     next = serializers.URLField(allow_null=True)
     date = serializers.DateField(allow_null=True, help_text="the day, if all rows are of one")
     account = AccountShape(allow_null=True, help_text="of that day")
+
+
+class BoardShape(serializers.Serializer[Any]):
+    """What results can be compared on."""
+
+    dataset = serializers.CharField()
+    dataset_version = serializers.CharField()
+    test_from = serializers.DateField()
+    test_to = serializers.DateField()
+
+
+class KnownBoardShape(BoardShape):
+    """A board, and how much is on it."""
+
+    tries = serializers.IntegerField()
+    newest = serializers.DateTimeField()
+
+
+class TriesShape(serializers.Serializer[Any]):
+    """What a winner was chosen from, among the tasks that the caller may see."""
+
+    count = serializers.IntegerField(help_text="completed tasks with a backtest")
+    different = serializers.IntegerField(help_text="with information ratios of their own")
+    variance = serializers.FloatField(help_text="of the tries' daily Sharpe ratios")
+    expected_best = serializers.FloatField(
+        help_text="daily Sharpe ratio that the best of them would show by chance"
+    )
+
+
+class LeaderShape(serializers.Serializer[Any]):
+    """A task on a board."""
+
+    place = serializers.IntegerField()
+    task_id = serializers.CharField()
+    name = serializers.CharField()
+    owner = serializers.CharField()
+    model = serializers.CharField()
+    created_at = serializers.DateTimeField()
+    metrics = serializers.DictField(child=serializers.FloatField())
+    days = serializers.IntegerField(allow_null=True, help_text="of the backtest")
+    sharpe = serializers.FloatField(
+        allow_null=True, help_text="daily, of the excess return with cost"
+    )
+    probabilistic_sharpe = serializers.FloatField(
+        allow_null=True, help_text="probability that the true Sharpe ratio is above 0"
+    )
+    deflated_sharpe = serializers.FloatField(
+        allow_null=True,
+        help_text="probability that it is above what the best of all tries shows by chance"
+        " (Bailey and López de Prado, 2014)",
+    )
+
+
+class LeaderboardShape(serializers.Serializer[Any]):
+    """A board with its leaders, and the boards there are."""
+
+    board = BoardShape()
+    order = serializers.CharField()
+    tries = TriesShape()
+    results = LeaderShape(many=True)
+    boards = KnownBoardShape(many=True)
