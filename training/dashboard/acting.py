@@ -72,7 +72,7 @@ def on_many(request: HttpRequest) -> HttpResponse:
     chosen = list(dict.fromkeys(request.POST.getlist("task")))[:AT_ONCE]
     deed = request.POST.get("deed", "")
     if deed == "compare":
-        return HttpResponseRedirect(f"{reverse('page-tasks')}compare?tasks={','.join(chosen)}")
+        return HttpResponseRedirect(f"{reverse('page-compare')}?tasks={','.join(chosen)}")
     if deed not in QUESTIONS:
         raise Http404
     if not chosen:

@@ -3,7 +3,7 @@
 from django.contrib.auth import views as auth
 from django.urls import path
 
-from . import acting, data_page, new_task, task_list, task_page, workers_page
+from . import acting, compare_page, data_page, new_task, task_list, task_page, workers_page
 
 _TASK = "tasks/<task:task_id>"
 
@@ -13,6 +13,7 @@ urlpatterns = [
     path(_TASK, task_page.show, name="page-task"),
     path(f"{_TASK}/<slug:deed>", acting.on_one, name="page-deed"),
     path("new", new_task.show, name="page-new"),
+    path("compare", compare_page.show, name="page-compare"),
     path("workers", workers_page.show, name="page-workers"),
     path("workers/<path:name>/drain", workers_page.drain, name="page-drain"),
     path("datasets", data_page.show, name="page-datasets"),

@@ -67,6 +67,23 @@ function layout({ title, unit, rows, bars, stacked, xTitle, range }) {
   };
 }
 
+/** Traces with `colorOf` keep their number's colour, whichever others are there. */
+function coloured(traces) {
+  const own = colours();
+  return traces.map(({ colorOf, ...trace }) => (colorOf === undefined
+    ? trace
+    : { ...trace, meta: { colorOf }, line: { ...trace.line, color: own[colorOf % own.length], dash: DASHES[Math.floor(colorOf / own.length)] } }));
+}
+
+const DASHES = ["solid", "dash", "dot"];
+
+/** Marks beside names in the colours of their lines. */
+export function paintSwatches() {
+  for (const mark of document.querySelectorAll(".swatch")) {
+    mark.style.background = colours()[mark.dataset.number % colours().length];
+  }
+}
+
 /** Draws lines or bars. traces: plotly's; what: title, unit ("share"), bars, xTitle. */
 export async function draw(element, source, traces, what) {
   const Plotly = await plotly(source);
@@ -75,7 +92,7 @@ export async function draw(element, source, traces, what) {
   drawn.add({ element, about });
   // Drag to zoom, double click to see all again; no bar of buttons.
   const config = { responsive: true, displayModeBar: false };
-  await Plotly.newPlot(element, traces, layout(about), config);
+  await Plotly.newPlot(element, coloured(traces), layout(about), config);
   element.setAttribute("role", "img");
   element.setAttribute("aria-label", `Chart: ${what.title}. ${what.said ?? ""}`);
 }
@@ -98,12 +115,11 @@ addEventListener("themechange", async () => {
   for (const { element, about } of drawn) {
     const fresh = layout(about);
     Plotly.relayout(element, fresh);
-    if (!about.ownColours) {
-      const own = colours();
-      element.data.forEach((_, number) => {
-        const colour = own[number % own.length];
-        Plotly.restyle(element, { "line.color": colour, "marker.color": colour }, [number]);
-      });
-    }
+    const own = colours();
+    element.data.forEach((trace, number) => {
+      const colour = own[(trace.meta?.colorOf ?? number) % own.length];
+      Plotly.restyle(element, { "line.color": colour, "marker.color": colour }, [number]);
+    });
   }
+  paintSwatches();
 });

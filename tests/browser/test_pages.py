@@ -1,0 +1,237 @@
+"""The pages in Chromium, on real processes and a real training."""
+
+import pytest
+from axe_playwright_python.base import AXE_FILE_PATH
+from playwright.sync_api import Page, expect
+
+from tests.e2e import workflows
+from tests.e2e.waiting import until
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.e2e,
+    pytest.mark.qlib,
+    pytest.mark.redis,
+    pytest.mark.timeout(400),
+]
+
+NASTY = '<script>window.broken = 1</script><img src=x onerror="window.broken = 1">'
+ENDLESS = {"rounds": 100_000, "instruments": 15}
+
+
+@pytest.fixture(scope="package")
+def finished(stage) -> str:
+    """A completed task with all its records."""
+    task_id = stage.submit(name="Finished <b>one</b>")
+    task = stage.platform.client.final(task_id, within_s=200)
+    assert task["status"] == "completed", task["error"]
+    return task_id
+
+
+@pytest.fixture
+def running_task(stage):
+    """A task in its fit, as long as the test needs it."""
+    task_id = stage.submit(name="Endless", **ENDLESS)
+    client = stage.platform.client
+    until(lambda: client.task(task_id)["stage"] == "fit", what="the fit", within_s=120)
+    yield task_id
+    client.act(task_id, "cancel")
+    client.final(task_id, within_s=60)
+
+
+# ── Flows ───────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_workflow_goes_from_the_editor_to_its_report(stage, look):
+    page = look().page
+    page.goto("/new")
+    expect(page.locator("#verdict")).to_have_text("This workflow can run.", timeout=20_000)
+    text = page.input_value("#workflow")
+    line = next(n for n, row in enumerate(text.split("\n"), 1) if "learning_rate" in row)
+
+    page.fill("#workflow", text.replace("learning_rate", "learning_rat"))
+    fault = page.locator("#findings li").first
+    expect(fault).to_contain_text("learning_rate", timeout=20_000)
+    expect(fault.locator("button")).to_have_text(f"line {line}")
+    expect(page.locator(f"#editor .lines b:nth-child({line})")).to_have_attribute("data-fault", "")
+    fault.locator("button").click()
+    assert (
+        page.evaluate(
+            "() => { const f = document.querySelector('#workflow');"
+            " return f.value.slice(0, f.selectionStart).split('\\n').length }"
+        )
+        == line
+    )
+
+    asked = {"instruments": 4, "rounds": 40, "name": "From the editor"}
+    page.fill("#workflow", workflows.small(stage.market, **asked))
+    expect(page.locator("#verdict")).to_have_text("This workflow can run.", timeout=20_000)
+    page.click("#start")
+    expect(page.locator("h1")).to_have_text("From the editor")
+    expect(page.locator(".headline")).to_contain_text("Rank IC", timeout=200_000)
+    expect(page.locator("#status")).to_have_text("completed")
+    page.locator("[data-chart=return]").scroll_into_view_if_needed()
+    expect(
+        page.locator("[data-chart=return].js-plotly-plot .scatterlayer path").first
+    ).to_be_visible(timeout=20_000)
+
+
+def test_the_list_follows_a_task_without_a_reload(stage, look):
+    page = look().page
+    page.evaluate("() => { window.same = true }")
+
+    task_id = stage.submit(name="Seen at once", **ENDLESS)
+    row = page.locator(f'tr[data-task="{task_id}"]')
+    expect(row).to_be_visible(timeout=10_000)
+    expect(row.locator(".status")).to_have_text("running", timeout=60_000)
+    row.locator("input").check()
+    page.locator("button[value=cancel]").click()
+    page.click("text=Yes, cancel")
+    expect(page.locator(f'tr[data-task="{task_id}"] .status')).to_have_text(
+        "cancelled", timeout=20_000
+    )
+
+
+def test_curves_grow_and_a_killed_web_process_costs_nothing(stage, look, running_task):
+    page = look().page
+    page.goto(f"/tasks/{running_task}")
+    page.evaluate("() => { window.same = true }")
+    page.locator("#curves").scroll_into_view_if_needed()
+    before = until(lambda: steps_shown(page), what="the first points", within_s=30)
+    until(lambda: len(steps_shown(page)) > len(before), what="more points", within_s=30)
+    slow_down(page)
+
+    stage.platform.kill("web")
+    expect(page.locator("#alive")).to_have_attribute("data-state", "away", timeout=20_000)
+    stage.platform.start(workers=1)
+    expect(page.locator("#alive")).to_have_attribute("data-state", "live", timeout=60_000)
+    there = stage.platform.client.read(f"/api/tasks/{running_task}/metrics?name=train.l2").json()
+    later = {point["step"] for point in there["results"]} - set(range(before[-1] + 1))
+
+    assert len(later) > 10
+    until(lambda: later <= set(steps_shown(page)), what="every point", within_s=60)
+    assert page.evaluate("() => window.same")
+
+
+def steps_shown(page: Page) -> list[int]:
+    """Steps of one curve, as the chart has them."""
+    return page.evaluate(
+        "() => document.querySelector('#curves .js-plotly-plot')?.data"
+        "?.find((one) => one.name === 'train.l2')?.x ?? []"
+    )
+
+
+def slow_down(page: Page) -> None:
+    """A bad line: 400 ms there and back, 100 KB a second."""
+    session = page.context.new_cdp_session(page)
+    session.send("Network.enable")
+    line = {"latency": 400, "downloadThroughput": 100_000, "uploadThroughput": 100_000}
+    session.send("Network.emulateNetworkConditions", {"offline": False, **line})
+
+
+def test_names_and_messages_of_others_do_nothing(stage, look):
+    task_id = stage.submit(name=NASTY, tags=["<script>x</script>"])
+    page = look().page
+
+    for path in ("/", f"/tasks/{task_id}", f"/new?like={task_id}", "/workers"):
+        page.goto(path)
+        page.wait_for_timeout(300)
+        assert page.evaluate("() => window.broken") is None, path
+    expect(page.locator("body")).not_to_contain_text("\x1b")
+    assert stage.platform.client.act(task_id, "cancel").status_code in (202, 409)
+
+
+def test_the_log_can_be_searched_and_is_followed(finished, look):
+    page = look().page
+    page.goto(f"/tasks/{finished}")
+
+    page.fill("#log-search", "leader: stage")
+    expect(page.locator("#log mark").first).to_have_text("leader: stage")
+    lines = page.locator("#log").inner_text().strip().splitlines()
+
+    assert len(lines) == 6
+    with page.expect_download() as download:
+        page.click("a:has-text('Download')")
+    assert download.value.suggested_filename.endswith(".log")
+
+
+# ── Every page, as different people have it ─────────────────────────────────────────────
+
+PAGES = ["/", "/new", "/workers", "/datasets", "/sign-in", "/nowhere"]
+LEVELS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+AXE = """(tags) => axe.run(document, {runOnly: tags}).then((told) => told.violations.map((one) =>
+    one.id + ": " + one.nodes.map((node) => node.target + " " + node.failureSummary).join("; ")))"""
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_axe_finds_nothing_and_nothing_is_wider_than_the_screen(finished, look, theme, width):
+    page = look(theme=theme, width=width).page
+
+    for path in [*PAGES, f"/tasks/{finished}"]:
+        page.goto(path)
+        see_all(page)
+        assert faults_of(page) == [], path
+        assert page.evaluate(
+            "() => document.documentElement.scrollWidth <= document.documentElement.clientWidth"
+        ), path
+    page.goto("/new")
+    page.fill("#workflow", "task: {model: {class: Nothing}}")
+    expect(page.locator("#findings li").first).to_be_visible(timeout=20_000)
+    assert faults_of(page) == []
+
+
+def faults_of(page: Page) -> list[str]:
+    """What axe finds on the page as it is now."""
+    page.evaluate(AXE_FILE_PATH.read_text())
+    return page.evaluate(AXE, LEVELS)
+
+
+def see_all(page: Page) -> None:
+    """Scroll to the end, so that every chart is drawn."""
+    height = page.evaluate("() => document.body.scrollHeight")
+    for top in range(0, height, 600):
+        page.evaluate(f"() => scrollTo(0, {top})")
+        page.wait_for_timeout(60)
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('.chart.waiting')].every((one) => one.hidden)"
+    )
+
+
+def test_every_page_works_without_scripts(finished, stage, look):
+    page = look(scripts=False).page
+
+    for path in ["/", "/new", "/workers", "/datasets", f"/tasks/{finished}"]:
+        assert page.goto(path).status == 200, path
+    expect(page.locator(".headline")).to_contain_text("Rank IC")
+    page.goto("/new")
+    page.fill("#workflow", "task: {}")
+    page.click("#check")
+    expect(page.locator("#findings li").first).to_contain_text("task.")
+
+
+def test_the_keyboard_reaches_what_the_mouse_does(finished, look):
+    page = look().page
+
+    page.keyboard.press("Tab")
+    expect(page.locator(".skip")).to_be_focused()
+    page.goto("/new")
+    page.focus("#workflow")
+    page.keyboard.press("Escape")
+    page.keyboard.press("Tab")
+    expect(page.locator("#workflow")).not_to_be_focused()
+    page.goto(f"/tasks/{finished}")
+    page.focus("a:has-text('Clone and edit')")
+    page.keyboard.press("Enter")
+    expect(page.locator("h1")).to_have_text("New task")
+
+
+def test_the_theme_stays_as_it_was_chosen(look):
+    page = look().page
+    page.click("#theme")
+    page.goto("/datasets")
+
+    assert page.evaluate("() => document.documentElement.dataset.theme") == "dark"
+    assert (
+        page.evaluate("() => getComputedStyle(document.body).backgroundColor") == "rgb(15, 19, 23)"
+    )

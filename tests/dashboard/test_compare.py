@@ -1,0 +1,50 @@
+"""Tasks beside each other."""
+
+import re
+
+from training.states import Status
+
+
+def done(make_task, name: str, *, metrics: dict, **fields):
+    return make_task(name=name, status=Status.COMPLETED, result={"metrics": metrics}, **fields)
+
+
+def config(leaves: int) -> dict:
+    return {"task": {"model": {"class": "LGBModel", "kwargs": {"num_leaves": leaves, "seed": 7}}}}
+
+
+def test_the_best_is_marked_and_only_differences_are_shown(browser, make_task):
+    one = done(make_task, "one", metrics={"ic": 0.01, "max_drawdown": -0.3}, config=config(8))
+    two = done(make_task, "two", metrics={"ic": 0.02, "max_drawdown": -0.5}, config=config(99))
+
+    text = browser.get(f"/compare?tasks={one.id},{two.id}").content.decode()
+
+    best = re.findall(r'class="number best">([^<]*)<', text)
+    assert best == ["0.0200", "−30.00%"]
+    differences = text.partition("Differences of the workflows")[2]
+    assert "task.model.kwargs.num_leaves" in differences
+    assert "<code>99</code>" in differences
+    assert "seed" not in differences
+
+
+def test_what_is_not_ones_own_is_left_out_and_said(browser, make_task, stranger):
+    mine = [done(make_task, f"mine {n}", metrics={"ic": 0.01}) for n in range(2)]
+    foreign = done(make_task, "foreign", metrics={"ic": 0.9}, owner=stranger)
+    ids = ",".join(task.id for task in [*mine, foreign])
+
+    text = browser.get(f"/compare?tasks={ids},task-x").content.decode()
+
+    assert "2 of the tasks in the address are left out" in text
+    assert "foreign" not in text
+
+
+def test_without_tasks_one_chooses_from_the_finished(browser, make_task):
+    task = done(make_task, "finished", metrics={"ic": 0.01})
+    make_task(name="waiting")
+
+    text = browser.get("/compare").content.decode()
+
+    assert task.id in text
+    assert "waiting" not in text
+    sent = browser.post("/tasks/act", {"deed": "compare", "task": [task.id, "b"]})
+    assert sent.url == f"/compare?tasks={task.id},b"

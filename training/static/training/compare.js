@@ -1,0 +1,84 @@
+// Curves of several tasks over each other, each task in a colour of its own.
+import { draw, lines, paintSwatches, whenSeen } from "./charts.js";
+import { el, plain } from "./live.js";
+
+const ids = el("#compare").dataset.tasks.split(",");
+const names = [...document.querySelectorAll("th[data-name] a")].map((link) => link.textContent);
+const plotlySource = document.querySelector("script[data-plotly]").dataset.plotly;
+const POINTS = 6000;
+const CURVE_POINTS = 600;
+
+// Two tasks may have one name; a legend must not.
+const said = ids.map((id, number) =>
+  names.indexOf(names[number]) === names.lastIndexOf(names[number])
+    ? plain(names[number])
+    : `${plain(names[number])} (${id.slice(5, 9)})`);
+
+const reports = ids.map((id) =>
+  fetch(`/api/tasks/${id}/report?points=${POINTS}`).then((answer) => (answer.ok ? answer.json() : {})));
+
+const added = (values) => {
+  let sum = 0;
+  return values.map((value) => (sum += value ?? 0));
+};
+
+const CHARTS = {
+  excess: [
+    (r) => r.portfolio && [r.portfolio.days, r.portfolio.excess_with_cost],
+    { title: "Cumulative excess return with cost", unit: "share" },
+  ],
+  drawdown: [
+    (r) => r.portfolio && [r.portfolio.days, r.portfolio.drawdown_with_cost],
+    { title: "Drawdown of the excess return", unit: "share" },
+  ],
+  rank_ic: [
+    (r) => r.ic && [r.ic.days, added(r.ic.rank_ic)],
+    { title: "Rank IC by day, added up" },
+  ],
+};
+
+for (const place of document.querySelectorAll("[data-chart]")) {
+  whenSeen(place, async () => {
+    const [series, what] = CHARTS[place.dataset.chart];
+    const known = (await Promise.all(reports)).map(series);
+    const traces = known.flatMap((found, number) =>
+      found ? lines(found[0], { [said[number]]: found[1] }, { colorOf: number }) : []);
+    if (traces.length) draw(place, plotlySource, traces, { ...what, legend: true });
+    else place.parentElement.hidden = true;
+  });
+}
+
+whenSeen(el("#curves"), async () => {
+  const answers = await Promise.all(ids.map((id) => fetch(`/api/tasks/${id}/metrics?points=${CURVE_POINTS}`)));
+  const told = await Promise.all(answers.map((answer) => answer.json()));
+  const measures = new Map();
+  told.forEach(({ results = [] }, number) => {
+    for (const { name, step, value } of results) {
+      if (name.startsWith("train")) continue;
+      if (!measures.has(name)) measures.set(name, new Map());
+      const of = measures.get(name);
+      if (!of.has(number)) of.set(number, { x: [], y: [] });
+      of.get(number).x.push(step);
+      of.get(number).y.push(value);
+    }
+  });
+  for (const [name, of] of measures) {
+    const place = document.createElement("div");
+    place.className = "chart";
+    el("#curves").append(place);
+    const traces = [...of].flatMap(([number, { x, y }]) =>
+      lines(x, { [said[number]]: y }, { colorOf: number }));
+    draw(place, plotlySource, traces, { title: `${plain(name)} by step`, xTitle: "step" });
+  }
+  if (!measures.size) el("#curves").textContent = "None of them told of a curve.";
+});
+
+const share = el("#share");
+if (share && navigator.clipboard) {
+  share.hidden = false;
+  share.addEventListener("click", async () => {
+    await navigator.clipboard.writeText(location.href);
+    share.textContent = "Copied";
+  });
+}
+paintSwatches();
