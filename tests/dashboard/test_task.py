@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+from tests.api import result_files
 from training import lifecycle
 from training.lifecycle import News
 from training.models import TrainingTask
@@ -109,3 +110,23 @@ def test_a_clone_is_edited_as_it_was_posted(browser, make_task):
 
     assert "# my words" in browser.get(f"/new?like={as_yaml.id}").content.decode()
     assert "    class: LGBModel" in browser.get(f"/new?like={as_json.id}").content.decode()
+
+
+def test_a_report_has_its_table_of_months_and_a_day_that_one_chooses(browser, owner):
+    task = result_files.completed(owner)
+    scores = [["AAA", 0.5, 0.01], ["BBB", 0.1, -0.02]]
+    held = [["AAA", 10, 5.0, 0.4]]
+    result_files.keep_outcomes(task, scores=scores, positions=held, days=3)
+
+    text = page(browser, task)
+    assert 'data-chart="return"' in text
+    assert '<th scope="row">2018</th>' in text
+    assert "Held at the end of 2018-01-03" in text
+    assert "40.00%" in text
+    assert "−2.00%" in text
+    # A Sunday: the last day before it that there is.
+    asked = browser.get(f"/tasks/{task.id}?day=2018-01-07").content.decode()
+    assert "Held at the end of 2018-01-03" in asked
+    asked = browser.get(f"/tasks/{task.id}?day=2018-01-02").content.decode()
+    assert "Held at the end of 2018-01-02" in asked
+    assert browser.get(f"/tasks/{task.id}?day=%00nonsense").status_code == 200

@@ -1,5 +1,6 @@
 """One task: live while it runs, then what came of it."""
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +14,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
-from training import attempt_log, curves, reports, services
+from training import attempt_log, curves, outcomes, reports, services
 from training.errors import NotFinished, NotFound
 from training.models import HEADLINES, TrainingTask
 from training.states import EventKind, Stage, Status
@@ -25,6 +26,9 @@ LOG_SHOWN = 48_000
 
 LAST_WORDS = 15
 """Lines of the log that a failed task shows beside its error."""
+
+ROWS_OF_DAY = 20
+"""The largest positions, and the best scores, of the chosen day."""
 
 CURES = {
     "invalid_config": "Mend the workflow: “Clone and edit” shows the faults at their lines.",
@@ -74,6 +78,7 @@ def show(request: HttpRequest, task_id: str) -> HttpResponse:
         "headlines": _headlines(task),
         "metrics": task.result.get("metrics", {}),
         **_report(task),
+        **_day(task, request.GET.get("day", "")),
         "children": task.retries.order_by("created_at").only("id", "name")[:20],
     }
     return render(request, "training/pages/task.html", context)
@@ -95,6 +100,25 @@ def _report(task: TrainingTask) -> dict[str, Any]:
     if monthly := report.get("monthly"):
         shown["years"] = list(_years(monthly))
     return shown
+
+
+def _day(task: TrainingTask, asked: str) -> dict[str, Any]:
+    """What was held and foretold on a day: the asked one, or the last traded one before it."""
+    try:
+        days = outcomes.days(task)
+        date = days[max(bisect_right(days, asked) - 1, 0)] if asked and days else None
+        held = outcomes.positions(task, date=date, instrument=None, limit=ROWS_OF_DAY)
+        date = date or held.date
+        foretold = outcomes.scores(task, date=date, instrument=None, limit=ROWS_OF_DAY)
+    except (NotFinished, NotFound):
+        return {}
+    return {
+        "day": date or foretold.date,
+        "first_day": days[0] if days else "",
+        "last_day": days[-1] if days else "",
+        "held": held,
+        "foretold": foretold,
+    }
 
 
 def _years(monthly: dict[str, Any]) -> Iterator[tuple[str, list[float | None], float]]:
