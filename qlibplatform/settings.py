@@ -197,7 +197,8 @@ def _rq_connection(url: str) -> dict[str, Any]:
 
 
 QUEUES = ("cpu", "torch", "gpu")
-RQ_QUEUES = {name: _rq_connection(REDIS_URL) for name in QUEUES}
+"""Of tasks; `figures` beside them is of small sums over finished ones."""
+RQ_QUEUES = {name: _rq_connection(REDIS_URL) for name in (*QUEUES, "figures")}
 RQ = {
     # We ring after the commit ourselves; see training/services.py.
     "COMMIT_MODE": "auto",

@@ -41,6 +41,9 @@ def rings(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
     heard: list[str] = []
     if "redis" not in request.keywords:
         monkeypatch.setattr(queue, "ring", lambda name: heard.append(name) or True)
+        monkeypatch.setattr(
+            queue, "ring_for_figure", lambda key: heard.append(f"figure {key}") or True
+        )
         monkeypatch.setattr(queue, "ping", lambda: True)
     return heard
 

@@ -302,6 +302,24 @@ class Preset(models.Model):
         return self.title
 
 
+class Figure(models.Model):
+    """What a worker has computed over finished tasks, kept under what was asked.
+
+    value: null until computed.
+    """
+
+    key = models.CharField(primary_key=True, max_length=64)
+    kind = models.CharField(max_length=20)
+    asked = models.JSONField()
+    value = models.JSONField(null=True)
+    error = models.TextField(blank=True)
+    asked_at = models.DateTimeField(db_default=Now())
+    computed_at = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.key[:8]}"
+
+
 class WorkerQuerySet(models.QuerySet["Worker"]):
     """Workers, and which of them are there."""
 
@@ -415,6 +433,7 @@ __all__ = [
     "HEADLINES",
     "Dataset",
     "Export",
+    "Figure",
     "FeatureColumn",
     "FeatureTotal",
     "IdempotencyKey",

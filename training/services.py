@@ -7,7 +7,7 @@ database (rings, files) after the commit.
 import hashlib
 import logging
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -16,10 +16,10 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
 
-from . import lifecycle, preflight, standings, tracing
+from . import figures, lifecycle, preflight, standings, tracing
 from .errors import Fault, IdempotencyConflict, InvalidConfig, NotAllowed, NotFinished, NotFound
 from .models import Dataset, IdempotencyKey, TrainingTask, Worker
-from .states import Priority
+from .states import Priority, Status
 from .work import queue
 from .workflow import Workflow
 
@@ -160,6 +160,28 @@ def drain(worker_name: str, *, user: AbstractBaseUser, draining: bool = True) ->
         # Its queue's rings may have been heard while it did not listen.
         queue.ring(worker.queue)
     return worker
+
+
+def visible_each(task_ids: Iterable[str], *, user: AbstractBaseUser) -> list[TrainingTask]:
+    """The tasks in the order of their ids, each once. Raises: NotFound, if one is not theirs."""
+    wanted = list(dict.fromkeys(task_ids))
+    mine = TrainingTask.objects.visible_to(user).select_related("owner").defer("posted")
+    found = mine.in_bulk(wanted)
+    for task_id in wanted:
+        if task_id not in found:
+            raise NotFound(f"there is no task {task_id}")
+    return [found[task_id] for task_id in wanted]
+
+
+def correlation(tasks: Sequence[TrainingTask]) -> figures.Answer | None:
+    """How alike their predictions are, asked of a worker once; None of fewer than two completed."""
+    completed = [task for task in tasks if task.status == Status.COMPLETED]
+    if len(completed) < 2:
+        return None
+    answer = figures.correlation(completed)
+    if answer.ring:
+        queue.ring_for_figure(answer.key)
+    return answer
 
 
 # ── Parts of a submission ───────────────────────────────────────────────────────────────

@@ -37,6 +37,8 @@ SIGNED_IN = {
     "workers": ("get", "/api/workers", 200),
     # Nothing has been completed.
     "leaderboard": ("get", "/api/leaderboard", 404),
+    # Two tasks are needed.
+    "compare": ("get", "/api/compare", 400),
     "queues": ("get", "/api/queues", 200),
     "schema": ("get", "/api/schema", 200),
     "docs": ("get", "/api/docs", 200),

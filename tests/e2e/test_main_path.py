@@ -104,6 +104,14 @@ def test_a_retry_is_a_new_task_with_the_same_result(ground: Ground, client: Clie
     assert new["status"] == "completed"
     assert new["result"]["metrics"] == old["result"]["metrics"]
 
+    def correlation() -> dict[str, Any] | None:
+        told = client.read(f"/api/compare?task={old_id}&task={new['id']}").json()["correlation"]
+        return None if told["state"] == "waiting" else dict(told)
+
+    alike = until(correlation, what="the worker's correlation", within_s=60)
+    assert alike["error"] == ""
+    assert alike["rank"] == alike["pearson"] == [[1.0, pytest.approx(1)], [pytest.approx(1), 1.0]]
+
 
 def test_a_finished_fit_keeps_the_best_and_goes_on_with_the_records(
     ground: Ground, client: Client, watch: Watch, faults_of: FaultsOf

@@ -16,6 +16,7 @@ MAX_OFFSET = 2**63 - 1
 MAX_PAGE = 200
 MAX_EVENTS = 1_000
 MAX_POINTS = 10_000
+MAX_COMPARED = 20
 
 _Query = TypeVar("_Query", bound=serializers.Serializer[Any])
 
@@ -89,6 +90,20 @@ class PresetsQuery(serializers.Serializer[Any]):
 
     dataset = serializers.CharField(
         required=False, max_length=64, help_text="the default one if absent, else the first"
+    )
+
+
+class CompareQuery(serializers.Serializer[Any]):
+    """What to lay over each other, and how finely."""
+
+    task = serializers.ListField(
+        child=serializers.CharField(max_length=41),
+        min_length=2,
+        max_length=MAX_COMPARED,
+        help_text="an id; repeat it for each task",
+    )
+    points = serializers.IntegerField(
+        default=500, min_value=10, max_value=MAX_POINTS, help_text="at most so many days of each"
     )
 
 

@@ -229,3 +229,71 @@ class LeaderboardShape(serializers.Serializer[Any]):
     tries = TriesShape()
     results = LeaderShape(many=True)
     boards = KnownBoardShape(many=True)
+
+
+class ComparedTaskShape(serializers.Serializer[Any]):
+    """A task of a comparison, in short."""
+
+    id = serializers.CharField()
+    name = serializers.CharField()
+    owner = serializers.CharField()
+    status = serializers.CharField()
+    model = serializers.CharField()
+    dataset = serializers.CharField()
+    created_at = serializers.DateTimeField()
+
+
+class MetricRowShape(serializers.Serializer[Any]):
+    """One metric of all tasks."""
+
+    name = serializers.CharField()
+    values = series("in the order of the tasks")  # type: ignore[assignment]
+    best = serializers.ListField(
+        child=serializers.IntegerField(),
+        help_text="places of the best; empty where neither more nor less is better",
+    )
+
+
+class DifferenceShape(serializers.Serializer[Any]):
+    """One place of the configs that is not the same in all."""
+
+    path = serializers.CharField()
+    values = serializers.ListField(  # type: ignore[assignment]
+        child=serializers.JSONField(), help_text="in the order of the tasks; null where absent"
+    )
+
+
+class ComparedCurveShape(serializers.Serializer[Any]):
+    """One task's backtest; days of its own."""
+
+    task_id = serializers.CharField()
+    days = days()
+    return_with_cost = series()
+    excess_with_cost = series()
+    drawdown_with_cost = series()
+    benchmark = series()
+
+
+class CorrelationShape(serializers.Serializer[Any]):
+    """How alike the predictions are: means over the days of correlations across instruments."""
+
+    state = serializers.ChoiceField(choices=["waiting", "ready", "failed"])
+    error = serializers.CharField(allow_blank=True)
+    tasks = texts("the order of rows and columns")
+    pearson = serializers.ListField(child=series())
+    rank = serializers.ListField(child=series(), help_text="Spearman")
+    days = serializers.ListField(child=serializers.ListField(child=serializers.IntegerField()))
+
+
+class ComparisonShape(serializers.Serializer[Any]):
+    """Two to twenty tasks over each other."""
+
+    tasks = ComparedTaskShape(many=True)
+    same_data = serializers.BooleanField(help_text="one dataset, one fingerprint")
+    same_test = serializers.BooleanField(help_text="one test period")
+    metrics = MetricRowShape(many=True)
+    differences = DifferenceShape(many=True)
+    curves = ComparedCurveShape(many=True, help_text="of those with a backtest")
+    correlation = CorrelationShape(
+        allow_null=True, help_text="computed by a worker: ask again while it is waiting"
+    )

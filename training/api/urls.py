@@ -7,6 +7,7 @@ from rest_framework.views import APIView
 
 from . import (
     artifacts,
+    compare,
     curves,
     datasets,
     features,
@@ -71,6 +72,7 @@ urlpatterns = [
     path(f"{_TASK}/artifacts/<path:path>", artifacts.TaskArtifact.as_view(), name="task-artifact"),
     path("api/datasets", datasets.DatasetList.as_view(), name="datasets"),
     path("api/features", features.FeatureStore.as_view(), name="features"),
+    path("api/compare", compare.Compare.as_view(), name="compare"),
     path("api/leaderboard", leaderboard.Leaderboard.as_view(), name="leaderboard"),
     path("api/presets", presets.PresetList.as_view(), name="presets"),
     path("api/presets/<slug:name>", presets.PresetDetail.as_view(), name="preset"),

@@ -10,6 +10,10 @@ from rq.job import Job
 log = logging.getLogger(__name__)
 
 RUN_NEXT = "training.work.jobs.run_next"
+COMPUTE = "training.work.figures.compute"
+FIGURES = "figures"
+"""The queue of figures: every worker hears it, whatever it trains."""
+COMPUTE_WITHIN_S = 600
 RESULT_LIVES_S = 60
 
 
@@ -18,13 +22,13 @@ class RefusedJob(Exception):
 
 
 class RunNextJob(Job):
-    """A job that can name one function only: whoever writes to Redis runs nothing else."""
+    """A job that can name two functions only: whoever writes to Redis runs nothing else."""
 
     @property
     def func(self) -> Any:
-        """The one allowed callable. Raises: RefusedJob."""
-        if self.func_name != RUN_NEXT or self.instance is not None:
-            raise RefusedJob(f"the job names {self.func_name!r}, not {RUN_NEXT!r}")
+        """One of the two allowed callables. Raises: RefusedJob."""
+        if self.func_name not in (RUN_NEXT, COMPUTE) or self.instance is not None:
+            raise RefusedJob(f"the job names {self.func_name!r}, not {RUN_NEXT!r} or {COMPUTE!r}")
         return super().func
 
     @property
@@ -55,6 +59,25 @@ def ring(queue: str) -> bool:
         )
     except (RedisError, OSError) as error:
         log.warning("could not ring queue %s: %s; the reconciler will", queue, error)
+        return False
+    return True
+
+
+def ring_for_figure(key: str) -> bool:
+    """Tell the workers that a figure is asked for; False if nobody could hear.
+
+    Never raises for Redis: who waits for the figure rings again.
+    """
+    try:
+        django_rq.get_queue(FIGURES).enqueue_call(
+            COMPUTE,
+            kwargs={"key": key},
+            timeout=COMPUTE_WITHIN_S,
+            result_ttl=RESULT_LIVES_S,
+            failure_ttl=RESULT_LIVES_S,
+        )
+    except (RedisError, OSError) as error:
+        log.warning("could not ring for figure %s: %s", key, error)
         return False
     return True
 

@@ -35,6 +35,7 @@ from training.models import Worker as WorkerRow
 from training.states import Status
 
 from . import jobs
+from .queue import FIGURES
 
 log = logging.getLogger(__name__)
 
@@ -53,9 +54,10 @@ class TrainingWorker(RqWorker):
     # RQ would be deaf for up to a minute after a long outage.
     max_connection_wait_time = 4.0
 
-    def __init__(self, *args: Any, slot: str, **kwargs: Any) -> None:
-        """slot: the lasting name; RQ wants another for each process."""
+    def __init__(self, *args: Any, slot: str, trains: str, **kwargs: Any) -> None:
+        """slot: the lasting name; RQ wants another for each process. trains: the tasks' queue."""
         self.slot = slot
+        self.trains = trains
         kwargs["name"] = f"{slot}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         kwargs.setdefault("job_monitoring_interval", int(SEEN_EVERY_S))
         kwargs.setdefault("maintenance_interval", 60)
@@ -74,7 +76,7 @@ class TrainingWorker(RqWorker):
         self._host = EngineHost.start(runtime_dir=settings.RUNTIME_DIR, cores=threads)
         jobs.post = jobs.Post(
             worker=self.slot,
-            queue=self.queues[0].name,
+            queue=self.trains,
             extras=extras(),
             host=self._host,
             memory_bytes=memory_share(),
@@ -193,7 +195,7 @@ class TrainingWorker(RqWorker):
         row = {
             "host": socket.gethostname(),
             "pid": os.getpid(),
-            "queue": self.queues[0].name,
+            "queue": self.trains,
             "cores": settings.TRAINING_THREADS,
             "memory_bytes": memory_share(),
             "extras": list(extras()),
@@ -224,8 +226,10 @@ def run(queue: str, *, slot: str) -> None:
     for folder in (settings.RUNTIME_DIR, settings.SCRATCH_DIR, settings.ARTIFACTS_DIR):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     worker = TrainingWorker(
-        [django_rq.get_queue(queue)],
+        # A figure takes seconds: it goes before the next training, which takes minutes.
+        [django_rq.get_queue(FIGURES), django_rq.get_queue(queue)],
         slot=slot,
+        trains=queue,
         connection=django_rq.get_connection(queue),
         serializer="rq.serializers.JSONSerializer",
         job_class=settings.RQ["JOB_CLASS"],
