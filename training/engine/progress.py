@@ -55,13 +55,16 @@ def swapped(owner: Any, name: str, replacement: Any) -> Iterator[None]:
 
 
 @contextmanager
-def watched_loading(reporter: Reporter) -> Iterator[None]:
-    """Reports each loaded instrument, and each processor by its name."""
+def watched_loading(reporter: Reporter) -> Iterator[Callable[[int, int], None]]:
+    """Reports each instrument that Qlib loads, and each processor by its name.
+
+    Gives what other loaders may call with the number of instruments done, and of all.
+    """
     loading = _Loading(reporter)
     with ExitStack() as hooks:
         hooks.enter_context(_counted_instruments(loading.show_instrument))
         hooks.enter_context(_named_steps(loading.show_step))
-        yield
+        yield loading.show_instrument
 
 
 @contextmanager

@@ -12,17 +12,22 @@ import inspect
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from qlib.utils import fill_placeholder
 
-from training.engine import outcomes, report, results
+from training.engine import features, outcomes, report, results
 from training.engine.artifacts import ArtifactFolder
 from training.engine.curves import Curves
 from training.engine.failures import explain, record_skipped
+from training.engine.features.columns import ScratchColumns
+from training.engine.features.lean_handler import lean_handlers
+from training.engine.features.loader import Evaluator, fast_loading
+from training.engine.features.processors import fast_processors
+from training.engine.features.shared import SharedColumns
 from training.engine.fit import fit, needs_plateau_scheduler, plateau_scheduler
 from training.engine.progress import FitWatch, watched_backtest, watched_loading
 from training.engine.recipe import task_for_qlib
@@ -68,6 +73,8 @@ class Training:
         self.data: dict[str, Any] = {}
         self.stopped: str | None = None
         self.frequency: str | None = None
+        self.evaluator = ""
+        self.columns: SharedColumns | None = None
 
     def run(self) -> dict[str, Any]:
         with ExitStack() as stack:
@@ -79,6 +86,8 @@ class Training:
             self._make_records(model, dataset)
             with self._stage("save", "Saving results"):
                 self._save(model)
+        if self.columns is not None:
+            self.columns.check_unchanged()
         return self._result()
 
     @contextmanager
@@ -109,13 +118,29 @@ class Training:
         """All of the data work is in here: loading expressions, then the processors."""
         config = copy.copy(self.task["dataset"])
         config["kwargs"] = dict(config["kwargs"])
-        with watched_loading(self.reporter):
+        with watched_loading(self.reporter) as show, self._evaluator(show):
             # Built apart, so that a TypeError in it does not make Qlib build it twice.
             config["kwargs"]["handler"] = _build(config["kwargs"]["handler"])
             dataset = _build(config)
         index = _first_frame(dataset.handler).index
         self.data = results.data_used(self.job["dataset"], index)
         return dataset
+
+    @contextmanager
+    def _evaluator(self, show: Callable[[int, int], None]) -> Iterator[None]:
+        """Who computes the features: we, unless the worker is set to leave it to Qlib."""
+        self.evaluator = "qlib"
+        if self.job.get("evaluator") == "qlib":
+            yield
+            return
+        threads = self.job["threads"]
+        if self.job.get("shares_features"):
+            self.columns = SharedColumns(self.reporter, threads=threads)
+        evaluator = Evaluator(self.columns or ScratchColumns(Path()), threads, on_block=show)
+        with fast_loading(evaluator), fast_processors(threads), lean_handlers(threads):
+            yield
+        if evaluator.computed:
+            self.evaluator = f"platform {features.VERSION}"
 
     # ── fit ─────────────────────────────────────────────────────────────────────────────
 
@@ -222,7 +247,8 @@ class Training:
             "timings": {name: round(seconds, 3) for name, seconds in self.timings.items()},
             "artifacts": [artifact.as_dict() for artifact in self.recorder.artifacts.list()],
             "data": {**self.data, "columns": len(self.features)},
-            "versions": results.versions(self.task["model"]["module_path"]),
+            "versions": results.versions(self.task["model"]["module_path"])
+            | {"evaluator": self.evaluator},
             "stopped": self.stopped,
         }
 

@@ -121,6 +121,8 @@ def _job(task: TrainingTask, *, at: Post) -> dict[str, Any]:
             "last_day": dataset.last_day.isoformat(),
             "instruments": dataset.instrument_count,
         },
+        "evaluator": settings.EVALUATOR,
+        "shares_features": True,
         "threads": max(1, min(task.threads, settings.TRAINING_THREADS)),
         "memory_bytes": at.memory_bytes,
     }

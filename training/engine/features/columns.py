@@ -1,32 +1,30 @@
-"""Where a load's columns come from: computed into scratch memory, or from whoever keeps them.
-
-Columns of one load have one length and one order of rows, so that an index serves all of them.
-"""
+"""Where a load's columns come from: computed into scratch memory, or from whoever keeps them."""
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from training.engine.features.evaluate import Column
-from training.engine.features.formula import Formula
-from training.engine.features.rows import Rows
-
-Table = np.ndarray[tuple[int, int], np.dtype[np.float32]]
-Compute = Callable[[Sequence[Formula], Sequence[Column]], None]
-"""Fills the given arrays with the formulas' columns; reports progress, and ends on a cancel."""
+Column = np.ndarray[Any, np.dtype[np.float32]]
+Table = np.ndarray[Any, np.dtype[np.float32]]
+Make = Callable[[Sequence[int], Sequence[Column]], None]
+"""make(numbers, out): computes the expressions with these numbers, each into its array of `out`."""
 
 
 class ColumnSource(Protocol):
     """Gives the columns of a load, computed or found."""
 
-    def columns(self, formulas: Sequence[Formula], rows: Rows, compute: Compute) -> list[Column]:
-        """One array of len(rows) for each formula, which may be read-only.
+    def get(
+        self, expressions: Sequence[str], *, load: Mapping[str, Any], rows: int, make: Make
+    ) -> Table:
+        """The columns as an array (expression, row), float32, which may be written.
 
-        A column is determined by the dataset's content, `rows.digest` and `formula.text`.
+        expressions: in their one spelling, each once. load: what else the values depend on, beside
+        the dataset and the libraries, as JSON can hold it. rows: how many a column has.
+        Raises: what `make` raises, Cancelled among it.
         """
 
 
@@ -40,11 +38,12 @@ class ScratchColumns:
 
     folder: Path
 
-    def columns(self, formulas: Sequence[Formula], rows: Rows, compute: Compute) -> list[Column]:
-        table = allocate(len(formulas), len(rows), folder=self.folder)
-        columns: list[Column] = list(table)
-        compute(formulas, columns)
-        return columns
+    def get(
+        self, expressions: Sequence[str], *, load: Mapping[str, Any], rows: int, make: Make
+    ) -> Table:
+        table = allocate(len(expressions), rows, folder=self.folder)
+        make(range(len(expressions)), list(table))
+        return table
 
 
 def allocate(count: int, length: int, *, folder: Path) -> Table:
@@ -53,4 +52,4 @@ def allocate(count: int, length: int, *, folder: Path) -> Table:
         return np.zeros((count, length), np.float32)
     with tempfile.TemporaryFile(dir=folder, prefix="features-") as file:
         file.truncate(count * length * 4)
-        return np.memmap(file, np.float32, "r+", shape=(count, length))
+        return np.memmap(file, np.float32, "r+", shape=(count, length)).view(np.ndarray)

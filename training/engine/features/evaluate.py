@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from training.engine.features.blocks import Block, Layout, sources_of
+from training.engine.features.columns import Column
 from training.engine.features.formula import Formula
 from training.engine.features.graph import Graph, Plan
 from training.engine.features.rows import Places, Rows
 from training.engine.features.steps import Array
 from training.engine.features.windows import scatter
 
-Column = np.ndarray[tuple[int], np.dtype[np.float32]]
 OnBlock = Callable[[int, int], None]
 """Called between blocks, in the caller's thread: instruments done, instruments in all."""
 # A step's result of so many rows stays in the processor's cache.

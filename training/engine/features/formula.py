@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from training.expressions import Binary, Call, Field, Node, Number, Text, parse
+from training.expressions import Binary, Call, Field, Node, Number, Text, parse, walk
 
 SIGNS = {
     **{"+": "Add", "-": "Sub", "*": "Mul", "/": "Div", "**": "Power", "&": "And", "|": "Or"},
@@ -42,6 +42,7 @@ class Formula:
     tree: Node
     back: int
     ahead: int
+    operators: frozenset[str]
     reads: frozenset[Read]
     needs_equal_spans: bool
 
@@ -50,8 +51,16 @@ class Formula:
         """Raises: BadExpression, if the grammar refuses it."""
         tree = parse(text, operators)
         back, ahead = extent(tree)
-        strict = not _SAME_SPAN.isdisjoint(_named(tree))
-        return cls(spell(tree), tree, back, ahead, frozenset(_reads(tree, None)), strict)
+        names = frozenset(_named(tree))
+        return cls(
+            text=spell(tree),
+            tree=tree,
+            back=back,
+            ahead=ahead,
+            operators=names,
+            reads=frozenset(_reads(tree, None)),
+            needs_equal_spans=not names.isdisjoint(_SAME_SPAN),
+        )
 
 
 def spell(node: Node) -> str:
@@ -71,6 +80,11 @@ def parts(node: Binary | Call) -> tuple[str, tuple[Node, ...]]:
     if isinstance(node, Binary):
         return SIGNS[node.sign], (node.left, node.right)
     return node.operator, node.arguments
+
+
+def calls(tree: Node, operator: str) -> set[str]:
+    """The spelling of every call of this operator."""
+    return {spell(n) for n in walk(tree) if isinstance(n, Call) and n.operator == operator}
 
 
 def _named(node: Node) -> set[str]:
@@ -117,5 +131,6 @@ def extent(node: Node) -> tuple[int, int]:
 
 def _size(operator: str, arguments: tuple[Node, ...]) -> int | float:
     place = 2 if operator in ("Corr", "Cov") else 1
-    size = arguments[place]
+    # An administrator's own operator may have fewer arguments; Qlib computes it anyway.
+    size = arguments[place] if place < len(arguments) else None
     return size.value if isinstance(size, Number) else 0

@@ -32,6 +32,12 @@ _ROLLING = {
     **{"mean": "Mean", "sum": "Sum", "std": "Std", "var": "Var", "skew": "Skew", "kurt": "Kurt"},
     **{"max": "Max", "min": "Min", "median": "Med"},
 }
+_COVERED = frozenset(
+    [
+        *(ELSEWHERE.keys() | _COMPARISONS | _LOGIC | _PAIRS | _UNARY | _WINDOWS | _LINES),
+        *("Not", "If", "Corr", "Cov", "Ref", "Delta", "EMA", "Count", "Quantile", "Rolling"),
+    ]
+)
 # The shortest windows that pandas takes; Qlib raises for others.
 _SHORTEST = {"Skew": 3, "Kurt": 4}
 
@@ -103,6 +109,8 @@ class Graph:
         return self._known[key]
 
     def _operation(self, operator: str, arguments: tuple[Node, ...]) -> int:
+        if operator not in _COVERED:
+            raise NotCovered(f"the operator {operator}")
         if operator in ELSEWHERE:
             name, expression = (arguments[place] for place in ELSEWHERE[operator])
             child = self.add(expression)
@@ -159,9 +167,7 @@ class Graph:
             return self._quantile(child, window, _size(arguments[2]))
         if operator in _LINES:
             return self._line(operator, child, size)
-        if operator in _WINDOWS:
-            return self._step(FLOAT, operator, (self._observed(child),), window)
-        raise NotCovered(f"the operator {operator}")
+        return self._step(FLOAT, operator, (self._observed(child),), window)
 
     def _observed(self, child: int) -> int:
         return self._step(FLOAT, "observed", (child,))
