@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
@@ -68,12 +68,35 @@ def _install(wanted: list[str]) -> None:
     have = _installed()
     sets = [name for name in ("base", "worker", "models", "dev") if name in {*wanted, *have}]
     due = [name for name in sets if have.get(name) != _lock_hash(name)]
-    if not due:
-        return
+    if due:
+        _install_sets(due)
+        have = {**have, **{name: _lock_hash(name) for name in due}}
+        _write_stamp(have)
+    if "worker" in sets and have.get("kernels") != _kernels_hash():
+        _compile_kernels()
+        _write_stamp({**have, "kernels": _kernels_hash()})
+
+
+def _install_sets(due: Iterable[str]) -> None:
     locks = [f"-r{LOCKS / f'{name}.txt'}" for name in due]
     _pip("Installing the installer", [*LOCKED, f"-r{LOCKS / 'installer.txt'}"])
     _uv_or_pip(f"Installing {', '.join(due)}", [*LOCKED, "--no-build-isolation", *locks])
-    _write_stamp({**have, **{name: _lock_hash(name) for name in due}})
+
+
+def _compile_kernels() -> None:
+    """Compile what computes features; the first training would wait for it otherwise."""
+    command = [str(PYTHON), "-m", "training.engine.features"]
+    if _run("Compiling kernels", command, {"PYTHONPATH": str(CHECKOUT)}) != 0:
+        raise CannotInstall(f"The kernels of the features did not compile:\n{_end_of_log()}")
+
+
+def _kernels_hash() -> str:
+    """Of everything that the compiled kernels follow from, this machine's processor aside."""
+    sources = sorted((CHECKOUT / "training" / "engine" / "features").glob("*.py"))
+    told = hashlib.sha256(_lock_hash("worker").encode())
+    for source in sources:
+        told.update(source.read_bytes())
+    return told.hexdigest()
 
 
 def _install_torch() -> None:

@@ -106,6 +106,8 @@ def code_paths() -> list[str]:
     shared = sysconfig.get_config_var("LIBDIR")
     paths = [package, *stdlib, *site.getsitepackages(), shared, sys.executable]
     paths += [os.path.realpath(sys.executable), os.path.join(sys.prefix, "pyvenv.cfg")]
+    # Compiled kernels of the features, for a training whose host did not load them.
+    paths.append(os.path.join(sys.prefix, "kernels"))
     paths += os.environ.get("LD_LIBRARY_PATH", "").split(":")
     return [path for path in paths if path]
 

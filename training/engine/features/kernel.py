@@ -2,33 +2,45 @@
 
 Every kernel names its types, so that it is loaded (or compiled) when its module is imported, which
 the engine host does before it forks. A training process never compiles. No kernel starts a thread.
+`python -m training.engine.features` compiles all of them.
 """
 
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-CACHE = Path(sys.prefix) / "kernels"
-# numba reads it when it is imported.
-os.environ.setdefault("NUMBA_CACHE_DIR", str(CACHE))
+FOLDER = Path(sys.prefix) / "kernels"
+# numba reads both when it is imported.
+os.environ.setdefault("NUMBA_CACHE_DIR", str(FOLDER))
+os.environ.setdefault("NUMBA_CACHE_LOCATOR_CLASSES", f"{__name__}.InstalledKernels")
 
 from numba import njit  # noqa: E402
+from numba.core.caching import UserProvidedCacheLocator  # noqa: E402
 
 # "numpy": a division by zero gives inf or NaN instead of an exception. No fastmath: the order of
 # floating operations is what makes results equal to Qlib's.
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 
 
+class InstalledKernels(UserProvidedCacheLocator):
+    """The folder of compiled kernels, which a worker may read only: numba would then pass it by."""
+
+    def ensure_cache_path(self) -> None:
+        with suppress(OSError):
+            Path(self._cache_path).mkdir(parents=True, exist_ok=True)
+
+
 def kernel(*signatures: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Compiles a function for the given types; from the cache, where there is one."""
+    """Compiles a function for the given types, or loads it where it was compiled before."""
 
     def compile_now(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
             compiled: Callable[..., Any] = njit(list(signatures), cache=True, **_OPTIONS)(function)
-        except (OSError, RuntimeError):
-            # The cache's folder can't be written: slower at each start, never wrong.
+        except OSError:
+            # It can't be kept: slower at each start of an engine host, never wrong.
             compiled = njit(list(signatures), **_OPTIONS)(function)
         return compiled
 
