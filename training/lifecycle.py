@@ -198,8 +198,13 @@ def _keep_log(task: TrainingTask, news: News) -> None:
             size=len(news.log.encode()),
             text=news.log,
         )
-        # A report whose commit was not answered comes a second time.
-        LogChunk.objects.bulk_create([chunk], ignore_conflicts=True)
+        # A report whose commit was not answered comes a second time, with what followed it.
+        LogChunk.objects.bulk_create(
+            [chunk],
+            update_conflicts=True,
+            unique_fields=["task", "attempt", "offset"],
+            update_fields=["size", "text"],
+        )
 
 
 # ── Ends, told by the leader ────────────────────────────────────────────────────────────

@@ -7,7 +7,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import F
 from django.utils import timezone
 
-from training import events, lifecycle
+from training import audit, events, lifecycle
 from training.errors import AlreadyFinished, Fenced, NotFinished, NotFitting, NotFound, Pinned
 from training.models import LogChunk, MetricPoint, TaskEvent, TrainingTask
 from training.states import FINAL, MOVES, RequeueReason, Stage, Status
@@ -141,6 +141,18 @@ def test_a_report_that_comes_twice_keeps_one_log(make_task):
         lifecycle.report(task.id, lifecycle.News(log="once\n"), attempt=task.attempt)
 
     assert LogChunk.objects.count() == 1
+
+
+def test_a_report_that_comes_twice_with_more_behind_it_leaves_no_hole_in_the_log(make_task):
+    task = make_task(status=Status.RUNNING)
+
+    for offset, text in ((0, "one\n"), (0, "one\ntwo\n"), (8, "three\n")):
+        news = lifecycle.News(log=text, log_offset=offset)
+        lifecycle.report(task.id, news, attempt=task.attempt)
+
+    kept = LogChunk.objects.order_by("offset").values_list("text", flat=True)
+    assert "".join(kept) == "one\ntwo\nthree\n"
+    assert audit.run().violations == []
 
 
 def test_what_json_can_not_hold_is_repaired_before_it_is_written(make_task):

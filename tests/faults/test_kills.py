@@ -97,6 +97,7 @@ def _round(ground: Ground, fault: Fault, number: int) -> list[str]:
             client.final(task_id, within_s=max(deadline - time.monotonic(), 1)) for task_id in ids
         ]
         found = _judge(platform, fault, tasks, subscribers)
+        platform.manage("audit")
     except AssertionError as error:
         found = [str(error)]
     finally:
