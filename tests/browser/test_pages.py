@@ -28,6 +28,14 @@ def finished(stage) -> str:
     return task_id
 
 
+@pytest.fixture(scope="package")
+def another(stage) -> str:
+    """A second completed task, to be compared."""
+    task_id = stage.submit(name="Finished two", rounds=5)
+    assert stage.platform.client.final(task_id, within_s=200)["status"] == "completed"
+    return task_id
+
+
 @pytest.fixture
 def running_task(stage):
     """A task in its fit, as long as the test needs it."""
@@ -129,6 +137,19 @@ def slow_down(page: Page) -> None:
     session.send("Network.emulateNetworkConditions", {"offline": False, **line})
 
 
+def test_tasks_chosen_in_the_list_are_compared(finished, another, look):
+    page = look().page
+
+    for task_id in (finished, another):
+        page.locator(f'tr[data-task="{task_id}"] input').check()
+    page.locator("button[value=compare]").click()
+    expect(page.locator("table.beside").first).to_contain_text("Rank IC")
+    expect(page.locator("#differences + div")).to_contain_text("num_boost_round")
+    for place in ("[data-chart=excess]", "#curves"):
+        page.locator(place).scroll_into_view_if_needed()
+        expect(page.locator(f"{place} .scatterlayer .trace")).to_have_count(2, timeout=20_000)
+
+
 def test_names_and_messages_of_others_do_nothing(stage, look):
     task_id = stage.submit(name=NASTY, tags=["<script>x</script>"])
     page = look().page
@@ -157,7 +178,7 @@ def test_the_log_can_be_searched_and_is_followed(finished, look):
 
 # ── Every page, as different people have it ─────────────────────────────────────────────
 
-PAGES = ["/", "/new", "/workers", "/datasets", "/sign-in", "/nowhere"]
+PAGES = ["/", "/new", "/compare", "/workers", "/datasets", "/sign-in", "/nowhere"]
 LEVELS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 AXE = """(tags) => axe.run(document, {runOnly: tags}).then((told) => told.violations.map((one) =>
     one.id + ": " + one.nodes.map((node) => node.target + " " + node.failureSummary).join("; ")))"""
@@ -165,10 +186,12 @@ AXE = """(tags) => axe.run(document, {runOnly: tags}).then((told) => told.violat
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-def test_axe_finds_nothing_and_nothing_is_wider_than_the_screen(finished, look, theme, width):
+def test_axe_finds_nothing_and_nothing_is_wider_than_the_screen(
+    finished, another, look, theme, width
+):
     page = look(theme=theme, width=width).page
 
-    for path in [*PAGES, f"/tasks/{finished}"]:
+    for path in [*PAGES, f"/tasks/{finished}", f"/compare?tasks={finished},{another}"]:
         page.goto(path)
         see_all(page)
         assert faults_of(page) == [], path
@@ -201,7 +224,7 @@ def see_all(page: Page) -> None:
 def test_every_page_works_without_scripts(finished, stage, look):
     page = look(scripts=False).page
 
-    for path in ["/", "/new", "/workers", "/datasets", f"/tasks/{finished}"]:
+    for path in ["/", "/new", "/compare", "/workers", "/datasets", f"/tasks/{finished}"]:
         assert page.goto(path).status == 200, path
     expect(page.locator(".headline")).to_contain_text("Rank IC")
     page.goto("/new")
