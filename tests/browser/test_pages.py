@@ -178,7 +178,16 @@ def test_the_log_can_be_searched_and_is_followed(finished, look):
 
 # ── Every page, as different people have it ─────────────────────────────────────────────
 
-PAGES = ["/", "/new", "/compare", "/workers", "/datasets", "/sign-in", "/nowhere"]
+PAGES = [
+    "/",
+    "/new",
+    "/compare",
+    "/leaderboard",
+    "/workers",
+    "/datasets",
+    "/sign-in",
+    "/nowhere",
+]
 LEVELS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 AXE = """(tags) => axe.run(document, {runOnly: tags}).then((told) => told.violations.map((one) =>
     one.id + ": " + one.nodes.map((node) => node.target + " " + node.failureSummary).join("; ")))"""
@@ -224,7 +233,15 @@ def see_all(page: Page) -> None:
 def test_every_page_works_without_scripts(finished, stage, look):
     page = look(scripts=False).page
 
-    for path in ["/", "/new", "/compare", "/workers", "/datasets", f"/tasks/{finished}"]:
+    for path in [
+        "/",
+        "/new",
+        "/compare",
+        "/leaderboard",
+        "/workers",
+        "/datasets",
+        f"/tasks/{finished}",
+    ]:
         assert page.goto(path).status == 200, path
     expect(page.locator(".headline")).to_contain_text("Rank IC")
     page.goto("/new")

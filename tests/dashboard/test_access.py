@@ -9,7 +9,14 @@ from training.lifecycle import News
 from training.models import TrainingTask
 from training.states import Status
 
-PAGES = ["page-tasks", "page-new", "page-compare", "page-workers", "page-datasets"]
+PAGES = [
+    "page-tasks",
+    "page-new",
+    "page-leaderboard",
+    "page-compare",
+    "page-workers",
+    "page-datasets",
+]
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -3,7 +3,16 @@
 from django.contrib.auth import views as auth
 from django.urls import path
 
-from . import acting, compare_page, data_page, new_task, task_list, task_page, workers_page
+from . import (
+    acting,
+    compare_page,
+    data_page,
+    leaderboard_page,
+    new_task,
+    task_list,
+    task_page,
+    workers_page,
+)
 
 _TASK = "tasks/<task:task_id>"
 
@@ -14,6 +23,7 @@ urlpatterns = [
     path(f"{_TASK}/<slug:deed>", acting.on_one, name="page-deed"),
     path("new", new_task.show, name="page-new"),
     path("compare", compare_page.show, name="page-compare"),
+    path("leaderboard", leaderboard_page.show, name="page-leaderboard"),
     path("workers", workers_page.show, name="page-workers"),
     path("workers/<path:name>/drain", workers_page.drain, name="page-drain"),
     path("datasets", data_page.show, name="page-datasets"),
