@@ -56,7 +56,7 @@ def _fields(k: int, days: int, rng: np.random.Generator) -> dict[str, np.ndarray
         if k % 8 == 3 and field == "volume":
             values[rare] = 0
         if k % 8 == 4:
-            values[days // 2 : days // 2 + 70] = values[days // 2]
+            values[days // 2 : days // 2 + days // 6] = values[days // 2]
         if k % 8 == 5:
             values[:] = np.round(values / 5) * 5
         if k % 8 == 6 and field in ("close", "open"):
@@ -70,7 +70,8 @@ def _fields(k: int, days: int, rng: np.random.Generator) -> dict[str, np.ndarray
 
 def _periods(name: str, k: int, calendar: pd.DatetimeIndex) -> list[str]:
     whole = [(calendar[0], calendar[-1])]
-    split = [(calendar[30], calendar[150]), (calendar[190], calendar[-10])]
+    n = len(calendar)
+    split = [(calendar[n // 14], calendar[n // 3]), (calendar[n // 2], calendar[-10])]
     return [f"{name}\t{a:%Y-%m-%d}\t{b:%Y-%m-%d}" for a, b in (split if k % 7 == 6 else whole)]
 
 

@@ -1,5 +1,8 @@
 """Every operator against Qlib, to the last bit, on a store full of faults."""
 
+from itertools import pairwise
+
+import numpy as np
 import pytest
 
 pytestmark = [pytest.mark.qlib, pytest.mark.filterwarnings("ignore")]
@@ -7,6 +10,7 @@ pytest.importorskip("qlib")
 
 from tests.engine.features.against_qlib import by_qlib, by_us, differences, open_with_qlib  # noqa: E402
 from tests.engine.features.dirty_store import write_dirty_store  # noqa: E402
+from training.engine.features import steps  # noqa: E402
 
 RANGES = [("2015-01-01", "2016-08-10"), ("2015-09-01", "2016-05-02")]
 SIZES = (0, 1, 2, 5, 30, 300)
@@ -107,3 +111,20 @@ def test_what_qlib_refuses_for_other_days_is_left_to_it(store):
 
         assert ours.empty
         assert "different days" in reasons[expression]
+
+
+def _in_float32(values, bounds, size, out):
+    """Sums in float32: what a fast library might do."""
+    for first, end in pairwise(bounds):
+        sums = np.cumsum(values[first:end].astype(np.float32), dtype=np.float32)
+        before = np.concatenate([np.zeros(size, np.float32), sums])[: len(sums)]
+        out[first:end] = (sums - before) / np.minimum(np.arange(1, len(sums) + 1), size)
+
+
+def test_the_comparison_notices_sums_in_float32(store, monkeypatch):
+    monkeypatch.setitem(steps._WINDOWS, "Mean", _in_float32)
+    expressions = ["Mean($volume/$close, 20)", "Mean($close, 5)"]
+
+    ours, _ = by_us(store, expressions, *RANGES[0])
+
+    assert set(differences(ours, by_qlib(expressions, *RANGES[0]))) == set(expressions)
