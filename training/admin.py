@@ -6,21 +6,27 @@ Nothing is written here: actions go through `services`, which ask who may.
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from django import forms
 from django.apps import apps
 from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin
+from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import User
+from django.core.exceptions import PermissionDenied
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
-from django.urls import reverse
+from django.urls import path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from . import services, tokens
-from .errors import TrainingError
-from .models import Dataset, TaskEvent, TrainingTask, Worker
+from . import catalogue, presets, services, tokens
+from .admin_dates import indexed
+from .errors import Fault, InvalidConfig, TrainingError
+from .models import Dataset, Preset, TaskEvent, TrainingTask, Worker
+from .preflight import check
+from .work import queue
 
 EVENTS_SHOWN = 50
 
@@ -50,6 +56,41 @@ def _is_staff(request: HttpRequest) -> bool:
     return request.user.is_active and request.user.is_staff
 
 
+class DatasetFilter(admin.SimpleListFilter):
+    """The datasets there are; Django would look for the different names in all tasks."""
+
+    title = "dataset"
+    parameter_name = "dataset"
+
+    def lookups(
+        self, request: HttpRequest, model_admin: "admin.ModelAdmin[Any]"
+    ) -> list[tuple[str, str]]:
+        names = Dataset.objects.order_by("name").values_list("name", flat=True)
+        return [(name, name) for name in names]
+
+    def queryset(
+        self, request: HttpRequest, tasks: QuerySet[TrainingTask]
+    ) -> QuerySet[TrainingTask]:
+        return tasks.filter(dataset=self.value()) if self.value() else tasks
+
+
+class ModelFilter(DatasetFilter):
+    """The models that a workflow may name."""
+
+    title = "model"
+    parameter_name = "model"
+
+    def lookups(
+        self, request: HttpRequest, model_admin: "admin.ModelAdmin[Any]"
+    ) -> list[tuple[str, str]]:
+        return [(name, name) for name in sorted(catalogue.load().names("model"))]
+
+    def queryset(
+        self, request: HttpRequest, tasks: QuerySet[TrainingTask]
+    ) -> QuerySet[TrainingTask]:
+        return tasks.filter(model=self.value()) if self.value() else tasks
+
+
 @admin.register(TrainingTask)
 class TaskAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     """Tasks, alive: the page's script listens to the tasks' socket, or else looks by itself."""
@@ -73,9 +114,9 @@ class TaskAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
         "status",
         "queue",
         "pinned",
-        "dataset",
-        "model",
-        ("owner", admin.RelatedOnlyFieldListFilter),
+        DatasetFilter,
+        ModelFilter,
+        "owner",
         "created_at",
     )
     list_select_related = ("owner",)
@@ -94,7 +135,7 @@ class TaskAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
         js = ("training/admin.js",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[TrainingTask]:
-        rows = super().get_queryset(request)
+        rows: QuerySet[TrainingTask] = indexed(super().get_queryset(request))
         if str(getattr(request.resolver_match, "url_name", "")).endswith("_changelist"):
             return rows.defer("config", "posted", "result", "warnings")
         return rows
@@ -188,11 +229,13 @@ class EventAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     show_full_result_count = False
     search_fields = ("task__id__startswith",)
     search_help_text = "the start of a task's id"
+    date_hierarchy = "at"
     ordering = ("-id",)
     actions = None
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[TaskEvent]:
-        return super().get_queryset(request).defer("data")
+        rows: QuerySet[TaskEvent] = indexed(super().get_queryset(request))
+        return rows.defer("data")
 
 
 @admin.register(Dataset)
@@ -219,11 +262,121 @@ class DatasetAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
 
 @admin.register(Worker)
 class WorkerAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
-    """Workers, as they last told of themselves."""
+    """Workers, as they last told of themselves; to be drained and resumed."""
 
-    list_display = ("name", "host", "queue", "cores", "extras", "draining", "seen_at")
+    list_display = (
+        "name",
+        "host",
+        "queue",
+        "cores",
+        "memory_bytes",
+        "used_bytes",
+        "extras",
+        "draining",
+        "started_at",
+        "seen_at",
+    )
     list_filter = ("queue", "draining")
-    actions = None
+    search_fields = ("name", "host")
+    actions = ("drain", "resume")
+    change_list_template = "training/admin/workers.html"
+
+    @admin.action(description="Drain: end what runs, take nothing more")
+    def drain(self, request: HttpRequest, workers: QuerySet[Worker]) -> None:
+        for worker in workers:
+            services.drain(worker.name, user=_user(request))
+        self.message_user(request, f"{len(workers)} drain", messages.SUCCESS)
+
+    @admin.action(description="Resume")
+    def resume(self, request: HttpRequest, workers: QuerySet[Worker]) -> None:
+        for worker in workers:
+            services.drain(worker.name, user=_user(request), draining=False)
+        self.message_user(request, f"{len(workers)} work again", messages.SUCCESS)
+
+    def get_urls(self) -> list[Any]:
+        rings = self.admin_site.admin_view(self.rings)
+        return [path("rings/", rings, name="training_rings"), *super().get_urls()]
+
+    def rings(self, request: HttpRequest) -> HttpResponse:
+        """What RQ knows, for superusers, to be read only: the truth is in the tasks."""
+        if not request.user.is_superuser:
+            raise PermissionDenied
+        context = {
+            **self.admin_site.each_context(request),
+            "title": "Rings",
+            "opts": self.opts,
+            "queues": queue.overview(),
+        }
+        return TemplateResponse(request, "training/admin/rings.html", context)
+
+
+def _user(request: HttpRequest) -> AbstractBaseUser:
+    """Who asks; nobody else reaches a view of the admin's."""
+    if not isinstance(request.user, AbstractBaseUser):
+        raise PermissionDenied
+    return request.user
+
+
+class PresetForm(forms.ModelForm):  # type: ignore[type-arg]
+    """A preset is kept only if it can run on a dataset that is here."""
+
+    class Meta:
+        model = Preset
+        fields = ("name", "title", "description", "position", "workflow")
+
+    def clean_workflow(self) -> str:
+        """Every fault, at its place, as a submission would be told it."""
+        text: str = self.cleaned_data["workflow"]
+        try:
+            data = presets.parse(text)
+            dataset = Dataset.objects.order_by("name").first()
+            if dataset is not None:
+                document = presets.as_yaml(presets.fitted(data, dataset, name="preset"))
+                faults = check(document.encode(), content_type="application/yaml").faults
+                _refuse([fault for fault in faults if "no worker present" not in fault.message])
+        except InvalidConfig as invalid:
+            _refuse(list(invalid.faults))
+        return text
+
+
+def _refuse(faults: list[Fault]) -> None:
+    if faults:
+        raise forms.ValidationError([f"{fault.path}: {fault.message}" for fault in faults])
+
+
+@admin.register(Preset)
+class PresetAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """Presets belong to the staff, all of them."""
+
+    form = PresetForm
+    list_display = ("title", "name", "position", "description", "updated_at")
+    list_editable = ("position",)
+    search_fields = ("name", "title", "description")
+    prepopulated_fields = {"name": ("title",)}
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Preset | None = None) -> list[str]:
+        """The name is the key: another name would be another preset."""
+        return ["name"] if obj else []
+
+    def get_prepopulated_fields(
+        self, request: HttpRequest, obj: Preset | None = None
+    ) -> dict[str, Any]:
+        return {} if obj else dict(self.prepopulated_fields)
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return _is_staff(request)
+
+    def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return _is_staff(request)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return _is_staff(request)
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return _is_staff(request)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return _is_staff(request)
 
 
 # ── Users and their tokens ──────────────────────────────────────────────────────────────

@@ -206,6 +206,7 @@ class TaskEvent(models.Model):
                 condition=Q(kind__in=sorted(FINAL_KINDS)),
             ),
         ]
+        indexes = [models.Index(name="event_by_time", fields=["at"])]
 
     def __str__(self) -> str:
         return f"{self.task_id} {self.seq} {self.kind}"

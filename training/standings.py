@@ -68,7 +68,7 @@ def boards(user: User) -> list[dict[str, Any]]:
         .annotate(tries=Count("id"), newest=Max("completed_at"))
         .order_by("-newest")
     )
-    return list(groups[:MOST_BOARDS])
+    return [dict(group) for group in groups[:MOST_BOARDS]]
 
 
 def choose(user: User, **asked: Any) -> Board:

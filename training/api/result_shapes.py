@@ -247,7 +247,7 @@ class MetricRowShape(serializers.Serializer[Any]):
     """One metric of all tasks."""
 
     name = serializers.CharField()
-    values = series("in the order of the tasks")  # type: ignore[assignment]
+    values = series("in the order of the tasks")
     best = serializers.ListField(
         child=serializers.IntegerField(),
         help_text="places of the best; empty where neither more nor less is better",
@@ -258,7 +258,7 @@ class DifferenceShape(serializers.Serializer[Any]):
     """One place of the configs that is not the same in all."""
 
     path = serializers.CharField()
-    values = serializers.ListField(  # type: ignore[assignment]
+    values = serializers.ListField(
         child=serializers.JSONField(), help_text="in the order of the tasks; null where absent"
     )
 

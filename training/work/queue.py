@@ -4,7 +4,9 @@ import logging
 from typing import Any
 
 import django_rq
+from django.conf import settings
 from redis.exceptions import RedisError
+from rq import Worker
 from rq.job import Job
 
 log = logging.getLogger(__name__)
@@ -14,6 +16,7 @@ COMPUTE = "training.work.figures.compute"
 FIGURES = "figures"
 """The queue of figures: every worker hears it, whatever it trains."""
 COMPUTE_WITHIN_S = 600
+LAST_FAILURES = 5
 RESULT_LIVES_S = 60
 
 
@@ -85,6 +88,32 @@ def ring_for_figure(key: str) -> bool:
 def rung(queue: str) -> int:
     """How many rings wait to be heard. Raises: RedisError."""
     return int(django_rq.get_queue(queue).count)
+
+
+def overview() -> list[dict[str, Any]]:
+    """What RQ knows of each queue, for people: counts, its workers, its last failures.
+
+    Nothing of it is the truth about a task. Empty where Redis does not answer.
+    """
+    try:
+        return [_seen(name) for name in (*settings.QUEUES, FIGURES)]
+    except (RedisError, OSError) as error:
+        log.warning("redis: %s", error)
+        return []
+
+
+def _seen(name: str) -> dict[str, Any]:
+    rings = django_rq.get_queue(name)
+    failed = rings.failed_job_registry
+    jobs = (rings.fetch_job(key) for key in failed.get_job_ids(end=LAST_FAILURES - 1))
+    return {
+        "name": name,
+        "waiting": rings.count,
+        "started": rings.started_job_registry.count,
+        "failed": failed.count,
+        "workers": [f"{one.name} ({one.get_state()})" for one in Worker.all(queue=rings)],
+        "failures": [str(job.latest_result().exc_string)[-2_000:] for job in jobs if job],
+    }
 
 
 def ping() -> bool:
