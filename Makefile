@@ -9,6 +9,8 @@ TESTS := $(VENV) -m pytest
 # Said before and after: a green run without real prices must not be mistaken for a whole one.
 NOTICE := test -d "$(MARKET_DATA)" || printf '\033[1;31m%s\033[0m\n' \
 	"**** MARKET_DATA names no folder: the tests on real market data are SKIPPED ****"
+BROWSER := { command -v chromium || command -v google-chrome; } >/dev/null || printf '\033[1;31m%s\033[0m\n' \
+	"**** no Chromium (apt-get install chromium): the tests of the pages in a browser are SKIPPED ****"
 LOCK := cd requirements && ../.venv/bin/uv pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" \
 	--excludes left_out.txt $(if $(UPGRADE),--upgrade)
@@ -32,10 +34,10 @@ torch: install ## Add torch for CPU
 	@$(INSTALL) torch
 
 test: install-dev ## Run the whole test suite (MARKET_DATA and QLIB_EXAMPLES name folders of real data)
-	@$(NOTICE)
+	@$(NOTICE); $(BROWSER)
 	@$(TESTS) -n 2 --dist loadfile -m "not e2e"
 	@$(TESTS) -m e2e
-	@$(NOTICE)
+	@$(NOTICE); $(BROWSER)
 
 test-fast: install-dev ## Run the tests that need no worker, no Redis and no Qlib
 	@$(TESTS) -n 2 -m "not redis and not qlib and not e2e and not postgres"

@@ -1,6 +1,5 @@
 """Two to twenty tasks beside each other; the address is the link to share."""
 
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 from django.contrib.auth.decorators import login_required
@@ -8,13 +7,12 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
-from training.models import HEADLINES, TrainingTask
+from training import comparison, services
+from training.models import TrainingTask
 from training.states import Status
 
 MOST = 20
 OFFERED = 30
-
-Cell = tuple[Any, bool]
 
 
 @login_required
@@ -35,8 +33,11 @@ def show(request: HttpRequest) -> HttpResponse:
         finished = mine.filter(status=Status.COMPLETED).order_by("-created_at")
         context["offered"] = finished.defer("config", "posted", "result")[:OFFERED]
     else:
-        context["metrics"] = list(_metrics(tasks))
-        context["differences"] = list(_differences(tasks))
+        results = [task.result.get("metrics", {}) for task in tasks]
+        context["metrics"] = comparison.metrics(results)
+        context["differences"] = comparison.differences([task.config for task in tasks])
+        context["same_test"] = len({_board(task) for task in tasks}) == 1
+        context["correlation"] = _correlation(tasks)
     return render(request, "training/pages/compare.html", context)
 
 
@@ -46,37 +47,20 @@ def _asked(request: HttpRequest) -> list[str]:
     return [one for one in dict.fromkeys([*listed, *request.GET.getlist("task")]) if one]
 
 
-def _metrics(tasks: list[TrainingTask]) -> Iterator[tuple[str, list[Cell]]]:
-    """Each metric that a task has, the headlines first: values, and which is the best.
-
-    Of all headlines more is better (a drawdown is negative); of others nobody knows.
-    """
-    of_task = [task.result.get("metrics", {}) for task in tasks]
-    names = dict.fromkeys([*HEADLINES, *sorted({name for one in of_task for name in one})])
-    for name in names:
-        values = [one.get(name) for one in of_task]
-        known = [value for value in values if value is not None]
-        if known:
-            best = max(known) if name in HEADLINES and len(known) > 1 else None
-            yield name, [(value, value is not None and value == best) for value in values]
+def _board(task: TrainingTask) -> tuple[Any, ...]:
+    """What results can be compared on."""
+    return task.dataset, task.dataset_version, task.test_from, task.test_to
 
 
-def _differences(tasks: list[TrainingTask]) -> Iterator[tuple[str, list[str]]]:
-    """The places where the configs as run are not all alike, and what each has there."""
-    flat = [dict(_leaves(task.config)) for task in tasks]
-    for path in dict.fromkeys(path for one in flat for path in one):
-        values = [one.get(path) for one in flat]
-        if any(value != values[0] for value in values):
-            yield path, ["–" if value is None else value for value in values]
-
-
-def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """`task.model.kwargs.num_leaves` and its value as text, for each leaf of the config."""
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from _leaves(inner, f"{path}.{key}" if path else str(key))
-    elif isinstance(value, list) and any(isinstance(one, Mapping | list) for one in value):
-        for number, inner in enumerate(value):
-            yield from _leaves(inner, f"{path}.{number}")
-    else:
-        yield path, str(value)
+def _correlation(tasks: list[TrainingTask]) -> dict[str, Any] | None:
+    """How alike the predictions are, as far as a worker has computed it; None for too few."""
+    answer = services.correlation(tasks)
+    if answer is None:
+        return None
+    told: dict[str, Any] = {"state": answer.state, "error": answer.error, "rows": []}
+    if answer.value:
+        by_id = {task.id: task for task in tasks}
+        those = [by_id[task_id] for task_id in answer.value["tasks"]]
+        told["those"] = those
+        told["rows"] = list(zip(those, answer.value["rank"], strict=True))
+    return told

@@ -22,6 +22,9 @@ TITLES = {
     "rank_ic": "Rank IC",
     "rank_icir": "Rank ICIR",
     "annualized_return": "Excess return, yearly",
+    "ffr": "Fulfilled orders (FFR)",
+    "pa": "Price advantage (PA)",
+    "pos": "Orders at a better price (POS)",
     "information_ratio": "Information ratio",
     "max_drawdown": "Max drawdown",
 }

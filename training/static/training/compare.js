@@ -73,6 +73,15 @@ whenSeen(el("#curves"), async () => {
   if (!measures.size) el("#curves").textContent = "None of them told of a curve.";
 });
 
+/** What a worker computes is there a little later. */
+async function lookForCorrelation() {
+  const answer = await fetch(location.href);
+  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").querySelector("#correlation");
+  if (fresh && fresh.dataset.state !== "waiting") el("#correlation").replaceWith(document.adoptNode(fresh));
+  else setTimeout(lookForCorrelation, 3000);
+}
+if (el("#correlation")?.dataset.state === "waiting") setTimeout(lookForCorrelation, 1500);
+
 const share = el("#share");
 if (share && navigator.clipboard) {
   share.hidden = false;
