@@ -159,6 +159,8 @@ def _database() -> dict[str, Any]:
             "PLATFORM_DATABASE_URL must be a sqlite:/// or a postgresql:// address"
         )
     config["OPTIONS"] = {**options, **config.get("OPTIONS", {})}
+    # Opening one takes longer than most questions; the threads that keep them are few.
+    config["CONN_MAX_AGE"] = 60
     return config
 
 
@@ -229,6 +231,12 @@ LEASE_RENEW_S: float = env.float("LEASE_RENEW_S", 4.0)
 RECONCILE_EVERY_S: float = env.float("RECONCILE_EVERY_S", 2.0)
 WORKER_SILENCE = timedelta(seconds=20)
 """A worker that was not seen for so long counts as gone."""
+HTTP_THREADS: int = env.int("HTTP_THREADS", 4)
+"""Requests that a web process answers at a time, each with a database connection."""
+SOCKETS_PER_USER: int = env.int("SOCKETS_PER_USER", 200)
+"""Open sockets of one user and web process; one more is refused with 4429."""
+SOCKETS_PER_USER_AND_TASK: int = env.int("SOCKETS_PER_USER_AND_TASK", 50)
+"""Of these, the ones that watch one task."""
 LISTENER_LOOK_S: float = env.float("LISTENER_LOOK_S", 2.0)
 """How often a web process looks for events that no message told it of."""
 CORES = os.cpu_count() or 1
@@ -271,7 +279,7 @@ REST_FRAMEWORK = {
         "rest_framework.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
-    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_RENDERER_CLASSES": ["training.api.rendering.FastJSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "training.api.errors.handle",
