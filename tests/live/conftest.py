@@ -23,7 +23,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 LOOK_S = 0.5
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 _names = (f"user{number}" for number in itertools.count())
 

@@ -8,6 +8,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import django
@@ -15,13 +16,14 @@ import django
 django.setup()
 
 from django.contrib.auth.models import User  # noqa: E402
+from django.db.models.functions import Now  # noqa: E402
 from django.test import Client  # noqa: E402
 from knox.models import AuthToken  # noqa: E402
 
 from tests import factories  # noqa: E402
 from training import lifecycle, tokens  # noqa: E402
 from training.lifecycle import News  # noqa: E402
-from training.models import TaskEvent, TrainingTask  # noqa: E402
+from training.models import TaskEvent, TrainingTask, Worker  # noqa: E402
 from training.states import Stage, Status  # noqa: E402
 
 
@@ -36,6 +38,13 @@ def user(name: str, *, is_staff: bool = False) -> dict[str, str]:
 def task(owner: str, *, status: str = "running") -> str:
     """A task of the owner's, led to the status."""
     return factories.make_task(User.objects.get(username=owner), status=Status(status)).id
+
+
+def market() -> None:
+    """A dataset and a worker, so that workflows are taken; nobody runs them."""
+    factories.make_dataset()
+    worker = factories.make_worker()
+    Worker.objects.filter(pk=worker.pk).update(seen_at=Now() + timedelta(days=1))
 
 
 def report(task_id: str, *, first: int = 1, count: int = 1, pause_s: float = 0.0) -> int:

@@ -1,6 +1,7 @@
 """Who may listen: by token or session, from which pages, to which tasks, and for how long."""
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -72,14 +73,32 @@ async def test_a_token_in_the_address_is_nothing(platform, people, path):
         assert await close_code(client) == 4401
 
 
-async def test_one_user_has_so_many_sockets(platform, people, path):
-    clients = await asyncio.gather(*(platform.connect(path, people[0]) for _ in range(200)))
-    try:
-        await asyncio.gather(*(hear(client) for client in clients))
+async def test_one_user_has_so_many_sockets_on_one_task(platform, people, path):
+    async with _open(platform, [path] * 50, people[0]):
         async with platform.connect(path, people[0]) as client:
             assert await close_code(client) == 4429
         async with platform.connect(path, people[1]) as client:
             assert (await hear(client))["type"] == "snapshot"
+
+
+async def test_one_user_has_so_many_sockets(platform, people):
+    tasks = [platform.do("task", owner=people[0].name) for _ in range(5)]
+    paths = [f"/ws/train/{task_id}" for task_id in tasks]
+
+    async with _open(platform, paths[:4] * 50, people[0]):
+        async with platform.connect(paths[4], people[0]) as client:
+            assert await close_code(client) == 4429
+        async with platform.connect("/ws/tasks", people[1]) as client:
+            assert (await hear(client))["type"] == "state"
+
+
+@contextlib.asynccontextmanager
+async def _open(platform, paths, who):
+    """So many sockets, each let in."""
+    clients = await asyncio.gather(*(platform.connect(path, who) for path in paths))
+    try:
+        await asyncio.gather(*(hear(client) for client in clients))
+        yield
     finally:
         await asyncio.gather(*(client.close() for client in clients))
 

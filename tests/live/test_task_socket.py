@@ -280,8 +280,8 @@ async def test_a_client_that_floods_is_answered_seldom_and_served_on(platform, w
 
 
 async def test_three_hundred_sockets_get_every_event_once(platform, watch, task_id):
-    staff = [platform.someone(is_staff=True) for _ in range(3)]
-    clients = await asyncio.gather(*(watch(who=staff[number % 3]) for number in range(300)))
+    staff = [platform.someone(is_staff=True) for _ in range(6)]
+    clients = await asyncio.gather(*(watch(who=staff[number % 6]) for number in range(300)))
     try:
         first = await asyncio.gather(*(hear(client) for client in clients))
         last = await asyncio.to_thread(platform.do, "report", task_id, count=20)
@@ -297,20 +297,41 @@ async def test_a_slow_reader_misses_nothing_and_holds_nobody_up(platform, watch,
     async with watch(max_queue=1, narrow=True) as slow, watch() as fast:
         await hear(slow)
         await hear(fast)
-        last = platform.do("log", task_id, chars=15_000, count=300)
-        heard = await hear_until(fast, last)
-        late = await hear_until(slow, last)
+        filling = asyncio.to_thread(platform.do, "log", task_id, chars=15_000, count=300)
+        heard, late, last = await asyncio.gather(
+            hear_until(fast, 302), _sip_until(slow, 302), filling
+        )
 
     assert seqs(heard) == seqs(late) == list(range(3, last + 1))
+
+
+async def _sip_until(client, seq):
+    """The messages up to the one with this number, read more slowly than they come."""
+    heard = [await hear(client)]
+    while heard[-1]["seq"] != seq:
+        await asyncio.sleep(0.02)
+        heard.append(await hear(client))
+    return heard
+
+
+def _fill(platform, task_id):
+    """More than the buffers hold, then progress, then the end."""
+    filled = platform.do("log", task_id, chars=15_000, count=300)
+    platform.do("report", task_id, count=400)
+    return filled, platform.do("complete", task_id)
 
 
 async def test_joined_progress_names_where_it_begins(platform, watch, task_id):
     async with watch(max_queue=1, narrow=True) as slow:
         await hear(slow)
-        filled = platform.do("log", task_id, chars=15_000, count=300)
-        platform.do("report", task_id, count=400)
-        last = platform.do("complete", task_id)
-        late = await hear_until(slow, last)
+        filling = asyncio.ensure_future(asyncio.to_thread(_fill, platform, task_id))
+        late = [await hear(slow)]
+        while not filling.done():
+            # A little, so as not to be taken for dead on a busy machine.
+            await asyncio.wait({filling}, timeout=0.2)
+            late.append(await hear(slow))
+        filled, last = await filling
+        late += await hear_until(slow, last)
 
     told = [seq for one in late for seq in range(one.get("from_seq", one["seq"]), one["seq"] + 1)]
     joined = [one for one in late if "from_seq" in one]

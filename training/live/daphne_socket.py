@@ -1,26 +1,52 @@
-"""What ASGI can't do under daphne: tell what is unsent, close with codes below 3000, say goodbye.
+"""What ASGI can't do under daphne: write a frame that was built once, tell what is unsent, close
+with codes below 3000, say goodbye.
 
-Private matters of daphne 4, autobahn and Twisted, hence only here, and only after a look whether
-they are as expected. Under another server all of this is absent, and `send` is used as it is.
+Private matters of daphne, autobahn and Twisted, hence only here, and only with versions and
+shapes that were tried. Under another server, another version, TLS or compression all of this is
+absent, and `send` is used as it is.
 """
 
+import contextlib
+import logging
+import socket
 import sys
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterable
+from functools import cache, partial
+from importlib import metadata
 from typing import Any
 
-_BUFFER = ("dataBuffer", "offset", "_tempDataLen")
+log = logging.getLogger(__name__)
+
+TRIED = {"daphne": "4.2.", "autobahn": "26.", "twisted": "26."}
+"""Starts of the versions under which the tests of this file were seen to pass."""
+
+_BUFFER = ("dataBuffer", "offset", "_tempDataLen", "socket", "connected", "disconnecting")
+_PROTOCOL = ("sendCloseFrame", "state", "send_queue", "_perMessageCompress")
 _OPEN = 3  # autobahn's WebSocketProtocol.STATE_OPEN
+_TEXT = 0x81  # a whole message, of text
+
+
+@cache
+def is_known() -> bool:
+    """Whether the installed versions are ones that were tried; says so once if not."""
+    other = {name: metadata.version(name) for name, tried in TRIED.items() if not _is_tried(name)}
+    if other:
+        log.warning("sockets are served the plain, slower way: not tried with %s", other)
+    return not other
+
+
+def _is_tried(name: str) -> bool:
+    return metadata.version(name).startswith(TRIED[name])
 
 
 def protocol_of(send: Any) -> Any:
     """The WebSocket protocol behind daphne's `send`; None under other servers."""
-    if not isinstance(send, partial) or not send.args:
+    if not isinstance(send, partial) or not send.args or not is_known():
         return None
     protocol = send.args[0]
     transport = getattr(protocol, "transport", None)
     known = all(hasattr(transport, name) for name in _BUFFER)
-    return protocol if known and hasattr(protocol, "sendCloseFrame") else None
+    return protocol if known and all(hasattr(protocol, name) for name in _PROTOCOL) else None
 
 
 def unsent_bytes(protocol: Any) -> int:
@@ -29,11 +55,54 @@ def unsent_bytes(protocol: Any) -> int:
     return int(len(transport.dataBuffer) - transport.offset + transport._tempDataLen)
 
 
-def send(protocol: Any, text: str) -> bool:
-    """Send at once, without a coroutine and a task's turn; False if the socket is not open."""
-    if protocol.state != _OPEN:
+def bound_kernel(protocol: Any, size: int) -> None:
+    """Let the kernel hold so many bytes for the client, and not grow it to megabytes."""
+    with contextlib.suppress(OSError):
+        protocol.transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
+
+
+def frames(texts: Iterable[str]) -> bytes:
+    """The texts as WebSocket frames of a server, one behind the other (RFC 6455, 5.2)."""
+    return b"".join(_frame(text.encode()) for text in texts)
+
+
+def _frame(payload: bytes) -> bytes:
+    size = len(payload)
+    if size <= 125:
+        return bytes((_TEXT, size)) + payload
+    if size <= 0xFFFF:
+        return bytes((_TEXT, 126)) + size.to_bytes(2, "big") + payload
+    return bytes((_TEXT, 127)) + size.to_bytes(8, "big") + payload
+
+
+def write(protocol: Any, built: bytes, *, limit_bytes: int) -> bool:
+    """Write whole frames past autobahn and, if nothing waits, past Twisted's turn as well.
+
+    False if that can't be done here and now: the socket is not open, TLS or compression are
+    between, or more than `limit_bytes` would wait.
+    """
+    transport = protocol.transport
+    if (
+        protocol.state != _OPEN
+        or protocol.send_queue
+        or protocol._perMessageCompress is not None
+        or not transport.connected
+        or transport.disconnecting
+        or getattr(transport, "TLS", False)
+    ):
         return False
-    protocol.sendMessage(text.encode())
+    if transport.dataBuffer or transport._tempDataLen:
+        if unsent_bytes(protocol) + len(built) > limit_bytes:
+            return False
+        transport.write(built)
+        return True
+    try:
+        sent = transport.socket.send(built)
+    except OSError:
+        # Full, or gone: Twisted finds out which.
+        sent = 0
+    if sent < len(built):
+        transport.write(built[sent:])
     return True
 
 

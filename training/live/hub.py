@@ -21,24 +21,24 @@ from django.db import Error as DatabaseError
 
 from training.states import EventKind
 
-from . import closing, daphne_socket, reads
+from . import admission, closing, daphne_socket, reads
+from .admission import Admission, Door
 from .authentication import Credential
 from .listing import Listing
 from .publish import LAYER_ERRORS, LIST_GROUP, NOT_SENT, task_group
-from .reads import Admission, Line
+from .reads import Line
 from .watch import Watch, Watcher
 
 log = logging.getLogger(__name__)
 
-SOCKETS_PER_USER = 200
-"""Open sockets of one user and web process; one more is refused with 4429."""
+HEARD_AT_ONCE = 64
+"""Messages from Redis that are passed on together, at most."""
 
 RECHECK_S = 20.0
 """How often it is looked whether a socket's user may still see what it watches."""
 
 SUBSCRIBE_WAIT_S = 1.0
 """A new watch waits so long for Redis, then goes by its own looks until Redis is there."""
-
 
 GOODBYE_S = 0.2
 """What the sockets have to say that the server goes."""
@@ -52,7 +52,7 @@ class Member(Protocol):
     task_id: str
     wake: asyncio.Event
 
-    def admit(self, admission: Admission) -> None:
+    def admit(self, now: Admission) -> None:
         """Take note of who the user is now."""
 
     def stop(self, code: int) -> None:
@@ -67,16 +67,19 @@ class Hub:
     """The sockets of one event loop and what they watch."""
 
     def __init__(self) -> None:
+        self.door = Door()
         self.listing = Listing()
         self._watches: dict[str, Watch] = {}
         self._members: set[Member] = set()
         self._sockets: Counter[int] = Counter()
+        self._places: Counter[tuple[int, str]] = Counter()
         self._channel: str | None = None
         self._subscribed: set[str] = set()
         self._align_lock = asyncio.Lock()
         self._jobs: set[asyncio.Task[None]] = set()
         self._standing: list[asyncio.Task[None]] = []
         self._lagging: set[str] = set()
+        self._heard: list[dict[str, Any]] = []
         daphne_socket.before_shutdown(self._say_goodbye, wait_s=GOODBYE_S)
 
     def __len__(self) -> int:
@@ -87,10 +90,13 @@ class Hub:
 
     def enter(self, member: Member) -> bool:
         """Count the socket in; False if its user has too many."""
-        limit = getattr(settings, "SOCKETS_PER_USER", SOCKETS_PER_USER)
-        if self._sockets[member.user_id] >= limit:
+        place = (member.user_id, member.task_id)
+        if self._sockets[member.user_id] >= settings.SOCKETS_PER_USER:
+            return False
+        if self._places[place] >= settings.SOCKETS_PER_USER_AND_TASK:
             return False
         self._sockets[member.user_id] += 1
+        self._places[place] += 1
         self._members.add(member)
         if not self._standing:
             self._standing = [self._start(self._listen()), self._start(self._look_always())]
@@ -101,9 +107,8 @@ class Hub:
         if member not in self._members:
             return
         self._members.discard(member)
-        self._sockets[member.user_id] -= 1
-        if not self._sockets[member.user_id]:
-            del self._sockets[member.user_id]
+        _uncount(self._sockets, member.user_id)
+        _uncount(self._places, (member.user_id, member.task_id))
         watch = self._watches.get(member.task_id)
         if watch:
             watch.watchers.discard(member)
@@ -167,9 +172,30 @@ class Hub:
         self._channel = channel
         self._start(self._align_all())
         while True:
-            self._take(await layer.receive(channel))
+            self._hear(await layer.receive(channel))
+            if len(self._heard) >= HEARD_AT_ONCE:
+                # With messages waiting, `receive` never lets others have their turn.
+                await asyncio.sleep(0)
 
-    def _take(self, message: dict[str, Any]) -> None:
+    def _hear(self, message: dict[str, Any]) -> None:
+        """Keep the message for a moment: those that wait behind it go out with it."""
+        self._heard.append(message)
+        if len(self._heard) == 1:
+            asyncio.get_running_loop().call_soon(self._take_all)
+
+    def _take_all(self) -> None:
+        heard, self._heard = self._heard, []
+        ready: dict[Watch, list[Line]] = {}
+        for message in heard:
+            try:
+                self._take(message, ready)
+            except (KeyError, TypeError):
+                log.warning("not a message of this platform's: %.200r", message)
+        for watch, lines in ready.items():
+            watch.extend(lines)
+
+    def _take(self, message: dict[str, Any], ready: dict[Watch, list[Line]]) -> None:
+        """Pass the message on, or into `ready` if it follows on what is known or is there."""
         if message.get("type") == "task.changed":
             self.listing.hear(message)
             return
@@ -179,12 +205,14 @@ class Hub:
         # A sender of an older release does not tell when.
         EVENT_LAG.observe(max(time.time() - message.get("sent", time.time()), 0))
         line = Line(message["seq"], message["kind"], message["text"])
-        if line.seq == watch.end + 1 and line.kind != EventKind.DELETED:
-            watch.extend([line])
-        elif line.kind == EventKind.DELETED:
+        follows = ready[watch][-1].seq if watch in ready else watch.end
+        if line.kind == EventKind.DELETED:
+            watch.extend(ready.pop(watch, []))
             watch.end_with(line)
-        elif line.seq > watch.end:
-            DROPPED.inc(line.seq - watch.end - 1)
+        elif line.seq == follows + 1:
+            ready.setdefault(watch, []).append(line)
+        elif line.seq > follows:
+            DROPPED.inc(line.seq - follows - 1)
             self._start(self._catch_up(watch))
 
     async def _subscribe(self, group: str) -> None:
@@ -274,7 +302,7 @@ class Hub:
         for member in members:
             wanted.setdefault(member.credential, set()).update({member.task_id} - {""})
         frozen = {credential: frozenset(ids) for credential, ids in wanted.items()}
-        answer = await reads.run(reads.still_in, frozen)
+        answer = await reads.run(admission.still_in, frozen)
         for member in members:
             now = answer[member.credential]
             if now is None or now[0].user_id != member.user_id:
@@ -295,6 +323,13 @@ DROPPED = prometheus_client.Counter(
     "Events of which no message came, or too late: read from the database instead.",
 )
 SOCKETS = prometheus_client.Gauge("qlibplatform_sockets", "Open sockets of this web process.")
+
+
+def _uncount(counts: Counter[Any], one: Any) -> None:
+    counts[one] -= 1
+    if not counts[one]:
+        del counts[one]
+
 
 _hubs: WeakKeyDictionary[asyncio.AbstractEventLoop, Hub] = WeakKeyDictionary()
 """The process's hub; by event loop, as tests have several."""

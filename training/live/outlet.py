@@ -1,9 +1,8 @@
 """The way out to one client: its ASGI `send`, bounded.
 
 daphne's `send` never waits: it appends to the transport's buffer in memory. So before each
-message the size of that buffer is read; a server that lets `send` wait, such as uvicorn, is
-watched by time instead. What the
-kernel's own socket buffers hold, some megabytes on one machine, nobody sees.
+message the size of that buffer is read, and the kernel's own, which nobody sees, is kept small; a
+server that lets `send` wait, such as uvicorn, is watched by time instead.
 """
 
 import asyncio
@@ -15,6 +14,9 @@ from .authentication import Send
 
 UNSENT_MAX_BYTES = 65_536
 """Bytes that may wait in the server's memory for one client."""
+
+KERNEL_BYTES = 131_072
+"""Asked of the kernel for one client; Linux takes twice as much, with its own bookkeeping."""
 
 STUCK_S = 20.0
 """A client that makes no room for so long is too slow to read."""
@@ -37,6 +39,8 @@ class Outlet:
     def __init__(self, send: Send) -> None:
         self._send = send
         self._protocol = daphne_socket.protocol_of(send)
+        if self._protocol is not None:
+            daphne_socket.bound_kernel(self._protocol, KERNEL_BYTES)
         self._closed = False
         self.was_full = False
 
@@ -50,14 +54,12 @@ class Outlet:
             await self._room()
         await self._send(message)
 
-    def send_now(self, text: str) -> bool:
-        """Send without waiting; False if that can't be done here and now."""
+    def send_now(self, frames: bytes) -> bool:
+        """Write frames that are built already; False if that can't be done here and now."""
         protocol = self._protocol
         if protocol is None or self._closed or self.was_full:
             return False
-        if daphne_socket.unsent_bytes(protocol) > UNSENT_MAX_BYTES:
-            return False
-        return daphne_socket.send(protocol, text)
+        return daphne_socket.write(protocol, frames, limit_bytes=UNSENT_MAX_BYTES)
 
     async def close(self, code: int) -> None:
         """Close the socket, once; nothing is sent after it."""

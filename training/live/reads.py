@@ -8,7 +8,6 @@ bound the database connections of all sockets together.
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NamedTuple, TypeVar
 
@@ -19,7 +18,6 @@ from django.db.models.functions import Now
 from training import events
 from training.models import TaskEvent, TrainingTask
 
-from .authentication import Credential, user_of
 from .publish import to_text
 
 POOL = ThreadPoolExecutor(max_workers=4, thread_name_prefix="live-database")
@@ -45,15 +43,6 @@ class Line(NamedTuple):
     seq: int
     kind: str
     text: str
-
-
-@dataclass(frozen=True)
-class Admission:
-    """Who has come in, and the task as it was then (None: for a list)."""
-
-    user_id: int
-    is_staff: bool
-    snapshot: dict[str, Any] | None = None
 
 
 class State(NamedTuple):
@@ -82,53 +71,7 @@ def _read(read: Callable[..., T], *args: Any) -> T:
         return read(*args)
 
 
-# ── Coming in, and staying in ───────────────────────────────────────────────────────────
-
-
-def admit(credential: Credential, task_id: str | None) -> Admission | None:
-    """Who it is, and the task's snapshot; None if not signed in.
-
-    The snapshot is None too where there is no such task or it is not theirs.
-    """
-    user = user_of(credential)
-    if user is None:
-        return None
-    snapshot = None
-    if task_id is not None:
-        found = TrainingTask.objects.visible_to(user).select_related("owner").filter(pk=task_id)
-        task = found.first()
-        snapshot = events.snapshot(task) if task else None
-    return Admission(user.pk, bool(getattr(user, "is_staff", False)), snapshot)
-
-
-def still_in(
-    wanted: Mapping[Credential, frozenset[str]],
-) -> dict[Credential, tuple[Admission, frozenset[str]] | None]:
-    """Of each credential: whom it admits now, and which of the tasks; None if nobody."""
-    answer: dict[Credential, tuple[Admission, frozenset[str]] | None] = {}
-    for credential, task_ids in wanted.items():
-        user = user_of(credential)
-        if user is None:
-            answer[credential] = None
-            continue
-        mine = TrainingTask.objects.visible_to(user)
-        visible = frozenset(
-            task_id
-            for some in _chunks(task_ids)
-            for task_id in mine.filter(pk__in=some).values_list("pk", flat=True)
-        )
-        staff = bool(getattr(user, "is_staff", False))
-        answer[credential] = Admission(user.pk, staff), visible
-    return answer
-
-
 # ── One task ────────────────────────────────────────────────────────────────────────────
-
-
-def snapshot_of(task_id: str) -> dict[str, Any] | None:
-    """The task as one message; None if it is gone."""
-    task = TrainingTask.objects.select_related("owner").filter(pk=task_id).first()
-    return events.snapshot(task) if task else None
 
 
 def events_after(task_id: str, after: int) -> list[Line]:
@@ -142,7 +85,7 @@ def newest_seqs(task_ids: Iterable[str]) -> dict[str, int]:
     rows = TrainingTask.objects.all()
     return {
         task_id: seq
-        for some in _chunks(task_ids)
+        for some in chunks(task_ids)
         for task_id, seq in rows.filter(pk__in=some).values_list("pk", "last_seq")
     }
 
@@ -170,19 +113,22 @@ def changed_since(event_id: int, *, limit: int | None = None) -> dict[str, int]:
 def states_of(task_ids: Iterable[str]) -> list[State]:
     """The states of those tasks that are there."""
     rows = TrainingTask.objects.select_related("owner").defer("config", "posted", "result")
-    return [_state(task) for some in _chunks(task_ids) for task in rows.filter(pk__in=some)]
+    return [_state(task) for some in chunks(task_ids) for task in rows.filter(pk__in=some)]
 
 
-def states_for(admission: Admission, since: int | None) -> list[State]:
-    """What a list's socket is told first: what changed since, else the newest tasks."""
+def states_for(owner_id: int | None, since: int | None) -> list[State]:
+    """What a list's socket is told first: what changed since, else the newest tasks.
+
+    owner_id: whose tasks; None for all.
+    """
     rows = TrainingTask.objects.select_related("owner").defer("config", "posted", "result")
-    if not admission.is_staff:
-        rows = rows.filter(owner_id=admission.user_id)
+    if owner_id is not None:
+        rows = rows.filter(owner_id=owner_id)
     if since is not None:
         changed = changed_since(since, limit=LIST_MAX + 1)
         # More than a page of changes, or a number from another database: begin anew.
         if len(changed) <= LIST_MAX and _is_past(since):
-            return [_state(t) for some in _chunks(changed) for t in rows.filter(pk__in=some)]
+            return [_state(t) for some in chunks(changed) for t in rows.filter(pk__in=some)]
     return [_state(task) for task in rows.order_by("-created_at", "-pk")[:LIST_MAX]]
 
 
@@ -220,7 +166,8 @@ def _state(task: TrainingTask) -> State:
     return State(task.id, task.last_seq, task.owner_id, message)
 
 
-def _chunks(ids: Iterable[str]) -> Iterable[list[str]]:
+def chunks(ids: Iterable[str]) -> Iterable[list[str]]:
+    """The ids in lists that a database takes as parameters."""
     whole = list(ids)
     for start in range(0, len(whole), _CHUNK):
         yield whole[start : start + _CHUNK]

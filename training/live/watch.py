@@ -8,11 +8,12 @@ at the same place together.
 import asyncio
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from training.states import EventKind
 
-from . import reads
+from . import daphne_socket, reads
 from .publish import to_text
 from .reads import Line
 
@@ -20,9 +21,21 @@ TAIL_LINES = 512
 TAIL_CHARS = 524_288
 """What is kept of the newest events; older ones are in the database."""
 
+NEWS_MAX_CHARS = 32_768
+"""What is written to a socket at once; more than this its own writer sends, line by line."""
+
 
 class Pruned(Exception):
     """Events that were asked for are not kept any more: a snapshot stands for them."""
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """Lines that have just come, dense, as frames that are built once for all sockets."""
+
+    first: int
+    last: int
+    frames: bytes
 
 
 class Watcher(Protocol):
@@ -30,8 +43,8 @@ class Watcher(Protocol):
 
     wake: asyncio.Event
 
-    def tell(self, line: Line) -> None:
-        """Send the newest line at once if that is all there is to send, else wake up."""
+    def tell(self, news: News) -> None:
+        """Send the news at once if that is all there is to send, else wake up."""
 
 
 class Watch:
@@ -51,18 +64,28 @@ class Watch:
 
     def extend(self, lines: Iterable[Line]) -> None:
         """Add what follows; what is known already is passed over."""
-        before = self.end
+        fresh: list[Line] = []
         for line in lines:
             if line.seq <= self.end:
                 continue
             if line.seq != self.end + 1:
                 # Pruned in between: the tail must stay dense, older sockets get a snapshot.
-                self._tail, self._chars = [], 0
+                self._tail, self._chars, fresh = [], 0, []
             self._add(line)
-            for watcher in self.watchers:
-                watcher.tell(line)
-        if self.end > before:
+            fresh.append(line)
+        if fresh:
+            self._tell(fresh)
             self._trim()
+
+    def _tell(self, fresh: list[Line]) -> None:
+        """Give the lines to the sockets: joined, so that each is written to once."""
+        if sum(len(line.text) for line in fresh) > NEWS_MAX_CHARS:
+            self._wake_all()
+            return
+        frames = daphne_socket.frames(line.text for line in fresh)
+        news = News(fresh[0].seq, fresh[-1].seq, frames)
+        for watcher in self.watchers:
+            watcher.tell(news)
 
     def end_with(self, deleted: Line) -> None:
         """The task is gone, and its events with it: this is the last line."""
