@@ -1,5 +1,6 @@
 """Qlib's field language: what passes, what does not, and that nothing is ever evaluated."""
 
+import os
 import re
 
 import pytest
@@ -10,6 +11,8 @@ from training import catalogue, expressions
 from training.expressions import BadExpression, Binary, Call, Field, Number, parse, reach
 
 OPERATORS = catalogue.load().operators
+# 100,000 were tried once; few in the plain run.
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "2000"))
 
 
 @pytest.mark.parametrize("handler", ["Alpha158", "Alpha158DL", "Alpha360"])
@@ -137,7 +140,7 @@ _PIECES = st.sampled_from(
 # fmt: on
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(st.lists(_PIECES, max_size=25).map(" ".join) | st.text(max_size=60))
 def test_whatever_passes_is_made_of_listed_operators_only(text):
     try:

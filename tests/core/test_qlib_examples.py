@@ -66,3 +66,27 @@ def test_the_lightgbm_example_is_checked_within_twenty_milliseconds():
         seconds.append(time.perf_counter() - start)
 
     assert sorted(seconds)[len(seconds) // 2] < 0.020
+
+
+README = Path(__file__).resolve().parents[2] / "training" / "workflow" / "README.md"
+
+
+def told_of(file: Path) -> str:
+    """The example's line in the README."""
+    try:
+        workflow = check(
+            parse(file.read_bytes(), content_type="application/yaml"),
+            market=market,
+            defaults=DEFAULTS,
+        )
+    except InvalidConfig as refused:
+        told = [f"`{fault.path}`: {fault.message}" for fault in refused.faults]
+        more = f"; and {len(told) - 3} more" if len(told) > 3 else ""
+        return f"| {file.parent.name}/{file.name} | refused: {'; '.join(told[:3])}{more} |"
+    needs = f", needs {workflow.needs}" if workflow.needs else ""
+    return f"| {file.parent.name}/{file.name} | accepted{needs} |"
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_the_readme_tells_of_each_example_what_becomes_of_it(file):
+    assert told_of(file) in README.read_text().splitlines()

@@ -1,6 +1,7 @@
 """The pre-flight check: documents read within limits, faults told all at once, meaning checked."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,8 @@ from training.errors import InvalidConfig, TooLarge
 from training.workflow import Defaults, check, estimate, parse
 from training.workflow.yaml12 import BadYaml, compose
 
+# 100,000 were tried once; few in the plain run.
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "600"))
 YAML, JSON = "application/yaml", "application/json"
 MODEL = "task.model.kwargs"
 HANDLER = "task.dataset.kwargs.handler.kwargs"
@@ -250,7 +253,7 @@ def _paths(value, path=""):
             yield from _paths(item, here)
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(st.sampled_from(sorted(_paths(workflow()))), _VALUES)
 def test_a_workflow_with_anything_anywhere_passes_or_is_refused(path, value):
     from training.engine.recipe import task_for_qlib
@@ -274,6 +277,7 @@ def test_the_canonical_config_says_what_was_left_to_defaults():
     assert kwargs["num_boost_round"] == 1000
     assert kwargs["num_threads"] == 4
     assert kwargs["bagging_seed"] == 3
+    assert kwargs["force_col_wise"] is True
     assert "seed" not in kwargs
     assert result.config["qlib_init"] == {"provider_uri": "cn_data", "region": "cn"}
     assert result.config["platform"]["seed"] == 0
@@ -286,6 +290,13 @@ def test_rounds_that_were_given_are_not_replaced_by_the_default():
     kwargs = checked(text).config["task"]["model"]["kwargs"]
 
     assert kwargs["num_boost_round"] == 7
+
+
+@pytest.mark.parametrize("given", ["force_col_wise", "force_row_wise"])
+def test_a_way_of_adding_up_that_was_given_is_kept(given):
+    kwargs = checked(changed(f"{MODEL}.{given}", True)).config["task"]["model"]["kwargs"]
+
+    assert [name for name in kwargs if name.startswith("force_")] == [given]
 
 
 def test_lightgbms_other_seeds_are_left_to_a_seed_that_was_given():

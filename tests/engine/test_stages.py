@@ -314,6 +314,16 @@ def test_the_report_and_the_predictions_stand_for_every_day_of_the_test(lightgbm
     assert drawdown == pytest.approx(lightgbm.result["metrics"]["max_drawdown"])
 
 
+@pytest.mark.parametrize("model", ["lightgbm", "linear"])
+def test_the_same_config_predicts_the_same_in_every_bit_when_it_runs_again(run, model):
+    first, second = (run(task_of(model, records=("SignalRecord",))) for _ in range(2))
+
+    one, other = first.load("pred.pkl"), second.load("pred.pkl")
+    assert one.index.equals(other.index)
+    assert one.to_numpy().tobytes() == other.to_numpy().tobytes()
+    assert first.folder != second.folder
+
+
 def test_the_data_and_versions_are_those_really_used(lightgbm):
     assert lightgbm.result["data"] == {
         "dataset": "sp50",

@@ -1,7 +1,8 @@
 """Makes explicit what a run would otherwise take for granted: defaults, seeds, threads.
 
 Nothing here may change a number: each value is the one that the library takes by itself, except
-where Qlib would take none at all (a seed that is null), or a machine's number of cores.
+where it would take none at all (a seed that is null), a machine's number of cores, or what it
+happens to time.
 """
 
 from copy import deepcopy
@@ -54,6 +55,9 @@ def _complete_booster(
 ) -> None:
     if _THREADS[entry.library] not in taken:
         result[_THREADS[entry.library]] = threads
+    if entry.library == "lightgbm" and not taken & {"force_col_wise", "force_row_wise"}:
+        # LightGBM would choose by timing both, and the other one adds up in another order.
+        result["force_col_wise"] = True
     # LightGBM draws its other seeds from `seed`, where that is given.
     if "seed" in taken:
         return
