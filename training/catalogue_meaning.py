@@ -662,6 +662,8 @@ ALIASES = {
         "min_child_samples": "min_data_in_leaf",
     },
 }
+# Class → a parameter and its value that work on a GPU only.
+GPU_ONLY = {"CatBoostModel": ("bootstrap_type", "Poisson")}
 ROUNDS_BY_PLATFORM = frozenset({"XGBModel", "CatBoostModel", "HFLGBModel"})
 
 TRA_NETWORK = {
@@ -759,6 +761,9 @@ OWN_MARKET = "csi500"
 
 # Qlib copies a fresh network of this size into the model, with a pretrained file or without.
 FIXED_SIZE = frozenset(_MODEL + "pytorch_" + name for name in ("gats", "igmtf", "add"))
+
+# Steps and columns must be as many, or only the prediction fails, after the whole fit.
+SQUARE = frozenset({_MODEL + "pytorch_tcn_ts"})
 
 # Models by the kind of dataset that they read.
 NEEDS_SERIES = frozenset(

@@ -9,6 +9,7 @@ from typing import Any
 
 from django.conf import settings
 
+from . import catalogue_meaning as meaning
 from .errors import Fault, InvalidConfig
 from .models import Dataset, TrainingTask, Worker
 from .states import Status
@@ -146,12 +147,7 @@ def _check_workers(wanted: Workflow, size: Estimate, findings: Findings) -> None
     workers = Worker.objects.all().able(wanted.needs, queue=queue_of(wanted.needs))
     waits = wanted.when_no_worker == "wait"
     if wanted.needs and not workers:
-        message = f"{wanted.model} needs {wanted.needs}, and no worker present has it"
-        hint = f"start a worker with {wanted.needs} installed"
-        say = findings.warn if waits else findings.fault
-        if not waits:
-            hint += ", or set platform.when_no_worker to wait"
-        say(("task", "model", "class"), message, hint=hint)
+        _say_that_none_can(wanted, findings, waits=waits)
     largest = max((one.memory_bytes for one in workers), default=None)
     if largest is None or size.memory_bytes is None or size.memory_bytes <= largest:
         return
@@ -163,3 +159,17 @@ def _check_workers(wanted: Workflow, size: Estimate, findings: Findings) -> None
     say = findings.fault if size.runs and not waits else findings.warn
     path = ("task", "dataset", "kwargs", "handler", "kwargs")
     say(path, message, hint="fewer instruments, or a shorter time")
+
+
+def _say_that_none_can(wanted: Workflow, findings: Findings, *, waits: bool) -> None:
+    path: tuple[str, ...] = ("task", "model", "class")
+    what, hint = wanted.model, f"start a worker with {wanted.needs} installed"
+    if wanted.needs == "gpu":
+        name, value = meaning.GPU_ONLY[wanted.model]
+        path = ("task", "model", "kwargs", name)
+        what, hint = f"{name} {value}", f"another {name}, or a worker of the queue gpu"
+    message = f"{what} needs {wanted.needs}, and no worker present has it"
+    if waits:
+        findings.warn(path, message, hint=hint)
+    else:
+        findings.fault(path, message, hint=f"{hint}, or set platform.when_no_worker to wait")

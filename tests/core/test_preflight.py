@@ -79,6 +79,24 @@ def test_what_no_worker_present_can_run_is_refused_with_that_reason():
     assert "needs xgboost, and no worker" in told(found.faults)["task.model.class"]
 
 
+def test_what_works_on_a_gpu_only_waits_for_the_gpu_queue_or_is_told_at_its_parameter():
+    make_worker(extras=("catboost",))
+    data = posted()
+    data["task"]["model"] = {
+        "class": "CatBoostModel",
+        "module_path": "qlib.contrib.model.catboost_model",
+        "kwargs": {"bootstrap_type": "Poisson"},
+    }
+
+    refused = verdict(data)
+    make_worker("worker-2", queue="gpu", extras=("catboost", "gpu"))
+    taken = verdict(data)
+
+    assert "needs gpu" in told(refused.faults)["task.model.kwargs.bootstrap_type"]
+    assert taken.workflow is not None
+    assert preflight.queue_of(taken.workflow.needs) == "gpu"
+
+
 def test_it_waits_where_the_sender_would_rather_wait_and_says_so():
     found = verdict(needing("xgboost", when_no_worker="wait"))
 

@@ -1,7 +1,6 @@
 """Each of Qlib's own example workflows: accepted unchanged, or refused with the true reason."""
 
 import os
-import time
 from pathlib import Path
 
 import pytest
@@ -54,18 +53,6 @@ def test_an_example_is_read_as_qlib_reads_it(file):
     text = file.read_text()
 
     assert compose(text).value == ruamel.YAML(typ="safe", pure=True).load(text)
-
-
-def test_the_lightgbm_example_is_checked_within_twenty_milliseconds():
-    file = next(f for f in FILES if f.name == "workflow_config_lightgbm_Alpha158.yaml")
-    body = file.read_bytes()
-    seconds = []
-    for _ in range(40):
-        start = time.perf_counter()
-        check(parse(body, content_type="application/yaml"), market=market, defaults=DEFAULTS)
-        seconds.append(time.perf_counter() - start)
-
-    assert sorted(seconds)[len(seconds) // 2] < 0.020
 
 
 README = Path(__file__).resolve().parents[2] / "training" / "workflow" / "README.md"

@@ -580,6 +580,18 @@ def test_a_width_that_does_not_fit_the_columns_is_told_with_the_right_one():
     assert hints(data)[f"{MODEL}.d_feat"] == "d_feat: 158"
 
 
+def test_tcn_of_series_wants_as_many_steps_as_columns():
+    kwargs = {"d_feat": 158, "GPU": 0}
+    model = {"class": "TCN", "module_path": "qlib.contrib.model.pytorch_tcn_ts", "kwargs": kwargs}
+    data = changed("task.model", model)
+    data["task"]["dataset"]["class"] = "TSDatasetH"
+    place = "task.dataset.kwargs.step_len"
+
+    assert hints(data) == {place: "step_len: 158"}
+    data["task"]["dataset"]["kwargs"]["step_len"] = 158
+    assert faults(data) == {}
+
+
 def test_rounds_that_qlib_fixes_are_set_by_the_platform():
     data = changed(
         "task.model",

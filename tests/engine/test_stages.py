@@ -56,6 +56,57 @@ MODELS = {
         | {"pt_model_kwargs": {"input_dim": 6, "layers": [8]}},
     ),
 }
+# Qlib's other networks at their smallest: what differs from `_NETWORK`, what of the dataset.
+_NETWORK = {"d_feat": 6, "n_epochs": 2, "batch_size": 4000, "metric": "loss", "GPU": -1}
+_SMALL = {"hidden_size": 4, "num_layers": 1}
+_HEADS = {"d_model": 4, "nhead": 2, "num_layers": 1}
+_TRA = {
+    "model_type": "RNN",
+    "model_config": {"input_size": 6, "hidden_size": 4, "num_layers": 1, "rnn_arch": "LSTM"},
+    "tra_config": {"num_states": 2, "hidden_size": 4, "num_layers": 1, "rnn_arch": "LSTM"},
+    "n_epochs": 1,
+    "max_steps_per_epoch": 5,
+    "memory_mode": "sample",
+    "logdir": "tra_log",
+    "pretrain": True,
+}
+NETWORKS = {
+    "lstm": ("pytorch_lstm", "LSTM", {**_NETWORK, **_SMALL}, {}),
+    "alstm": ("pytorch_alstm", "ALSTM", {**_NETWORK, **_SMALL}, {}),
+    "gats": (
+        "pytorch_gats",
+        "GATs",
+        {"d_feat": 6, "hidden_size": 64, "num_layers": 2, "n_epochs": 2, "metric": "loss"},
+        {},
+    ),
+    "transformer": ("pytorch_transformer", "TransformerModel", {**_NETWORK, **_HEADS}, {}),
+    "tcn_ts": (
+        "pytorch_tcn_ts",
+        "TCN",
+        {**_NETWORK, "n_chans": 4, "num_layers": 1, "kernel_size": 3, "n_jobs": 0},
+        {"class": "TSDatasetH", "step_len": 6},
+    ),
+    "tabnet": (
+        "pytorch_tabnet",
+        "TabnetModel",
+        {**_NETWORK, "pretrain_n_epochs": 1, "n_d": 4, "n_a": 4, "n_steps": 2, "vbs": 500},
+        {"segments": ("pretrain", "pretrain_validation")},
+    ),
+    "tra": (
+        "pytorch_tra",
+        "TRAModel",
+        _TRA,
+        {
+            "class": "MTSDatasetH",
+            "module_path": "qlib.contrib.data.dataset",
+            "seq_len": 5,
+            "horizon": 2,
+            "num_states": 2,
+            "batch_size": 2000,
+            "memory_mode": "sample",
+        },
+    ),
+}
 OPTIONAL = {"xgboost": "xgboost", "catboost": "catboost", "gru": "torch", "mlp": "torch"}
 
 
@@ -312,6 +363,36 @@ def test_the_report_and_the_predictions_stand_for_every_day_of_the_test(lightgbm
     assert held == sum(report["holdings"]["count"])
     drawdown = min(report["portfolio"]["drawdown_with_cost"])
     assert drawdown == pytest.approx(lightgbm.result["metrics"]["max_drawdown"])
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_every_other_network_trains_tells_its_epochs_and_predicts(run, network):
+    told = run(network_task(network))
+
+    assert told.ended == "done", told.log[-2000:]
+    assert told.stages == ["data", "fit", "predict", "save"]
+    assert told.calls("fit", "epoch"), {call[3] for call in told.progress}
+    prediction = told.load("pred.pkl")
+    assert len(prediction) == TEST_DAYS * INSTRUMENTS
+    assert prediction["score"].notna().all()
+
+
+def network_task(network):
+    pytest.importorskip("torch")
+    module, name, kwargs, differs = NETWORKS[network]
+    task = task_of("linear", records=("SignalRecord",))
+    place = f"qlib.contrib.model.{module}"
+    task["model"] = {"class": name, "module_path": place, "kwargs": kwargs}
+    dataset = task["dataset"]
+    for key, value in differs.items():
+        if key in ("class", "module_path"):
+            dataset[key] = value
+        elif key != "segments":
+            dataset["kwargs"][key] = value
+    if "segments" in differs:
+        segments = dataset["kwargs"]["segments"]
+        segments |= {"pretrain": segments["train"], "pretrain_validation": segments["valid"]}
+    return task
 
 
 @pytest.mark.parametrize("model", ["lightgbm", "linear"])

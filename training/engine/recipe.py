@@ -37,8 +37,6 @@ def task_for_qlib(config: Any) -> dict[str, Any]:
         task = {}
     if findings.faults:
         raise RefusedConfig(findings.faults)
-    if task["model"]["kwargs"].get("scheduler") == "default":
-        task["model"]["kwargs"]["scheduler"] = default_scheduler
     for record in task["record"]:
         if "PortAna" in record["class"]:
             _make_tuples(record["kwargs"]["config"]["backtest"].get("exchange_kwargs", {}))
@@ -51,27 +49,6 @@ def _checked(config: dict[str, Any], shape: Shape, findings: Findings) -> dict[s
     shape.mapping(PLATFORM, config.get("platform", {}), ("platform",), "`platform`")
     task: dict[str, Any] = shape.task(config.get("task"), ("task",))
     return task
-
-
-def default_scheduler(optimizer: Any) -> Any:
-    """The learning-rate scheduler that Qlib's DNNModelPytorch means by "default".
-
-    Source: Qlib 0.9.7, qlib/contrib/model/pytorch_nn.py. Its own line compares torch's version as
-    a text, takes 2.10 for older than 2.6, and hands over an argument that is no more.
-    """
-    from torch.optim.lr_scheduler import ReduceLROnPlateau
-
-    return ReduceLROnPlateau(
-        optimizer,
-        mode="min",
-        factor=0.5,
-        patience=10,
-        threshold=0.0001,
-        threshold_mode="rel",
-        cooldown=0,
-        min_lr=0.00001,
-        eps=1e-08,
-    )
 
 
 def _is_plain(config: Any) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from training import catalogue_meaning as meaning
-from training.catalogue import load
+from training.catalogue import Entry, load
 from training.errors import Fault, InvalidConfig
 from training.workflow import canonical, sense
 from training.workflow.document import Document, Path
@@ -251,6 +251,11 @@ def _dataset(
     return facts
 
 
+def _needs(entry: Entry, kwargs: dict[str, Any]) -> str:
+    name, value = meaning.GPU_ONLY.get(entry.name, ("", ""))
+    return "gpu" if name and kwargs.get(name) == value else entry.needs
+
+
 def _workflow(document: Document, found: _Found, findings: Findings) -> Workflow:
     task, platform, facts = found.task, found.platform, found.facts
     model = task["model"]
@@ -274,7 +279,7 @@ def _workflow(document: Document, found: _Found, findings: Findings) -> Workflow
         when_no_worker=platform["when_no_worker"],
         dataset=facts.name,
         model=model["class"],
-        needs=entry.needs,
+        needs=_needs(entry, model["kwargs"]),
         handler=handler,
         config=config,
         warnings=tuple(findings.warnings),

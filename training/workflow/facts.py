@@ -90,7 +90,7 @@ class Workflow:
     """What a person asked for, checked: it can run.
 
     config: the canonical document {"qlib_init", "task", "platform"}, plain JSON values.
-    needs: "", "xgboost", "catboost" or "torch"; posted: the text as it came.
+    needs: "", "xgboost", "catboost", "torch" or "gpu"; posted: the text as it came.
     """
 
     name: str

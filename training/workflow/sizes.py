@@ -25,6 +25,8 @@ def check(model: dict[str, Any], dataset: dict[str, Any] | None, findings: Findi
         _check_tra(kwargs, dataset["kwargs"], findings)
     elif "pt_model_uri" in kwargs:
         _check_network(kwargs, findings)
+    elif model["module_path"] in meaning.SQUARE and dataset is not None:
+        _check_square(model["class"], kwargs, dataset["kwargs"], findings)
 
 
 def _check_linear(kwargs: dict[str, Any], findings: Findings) -> None:
@@ -49,6 +51,16 @@ def _check_fixed(name: str, kwargs: dict[str, Any], findings: Findings) -> None:
         if kwargs[key] != size:
             message = f"{name} of Qlib 0.9.7 works with {key} {size} only"
             findings.fault((*_MODEL, key), message, hint=f"{key}: {size}")
+
+
+def _check_square(
+    name: str, kwargs: dict[str, Any], dataset: dict[str, Any], findings: Findings
+) -> None:
+    """Qlib's model turns its series over while it learns, and forgets to when it predicts."""
+    steps, width = dataset.get("step_len", 30), kwargs["d_feat"]
+    if steps != width:
+        message = f"{name} of Qlib 0.9.7 predicts only where step_len ({steps}) is d_feat ({width})"
+        findings.fault((*_DATASET, "step_len"), message, hint=f"step_len: {width}")
 
 
 def _check_heads(kwargs: dict[str, Any], findings: Findings) -> None:
