@@ -39,6 +39,7 @@ SIGNED_IN = {
     "leaderboard": ("get", "/api/leaderboard", 404),
     # Two tasks are needed.
     "compare": ("get", "/api/compare", 400),
+    "dataset": ("get", "/api/datasets/none", 404),
     "queues": ("get", "/api/queues", 200),
     "schema": ("get", "/api/schema", 200),
     "docs": ("get", "/api/docs", 200),

@@ -68,6 +68,8 @@ def test_the_page_asks_nothing_of_another_server(api):
         "/api/presets",
         "/api/workers",
         "/api/leaderboard",
+        "/api/compare",
+        "/api/datasets/{name}",
         "/api/queues",
         "/healthz",
         "/readyz",
@@ -80,7 +82,11 @@ def test_what_is_answered_has_the_shape_that_the_document_tells(
     task = completed(owner, tags=["t"], **TEST_2018)
     keep_outcomes(task, scores=[["AAA", 0.5, None]], positions=[["AAA", 1, 2, 0.5]])
 
-    answer = api.get(path.replace("{task_id}", task.id))
+    other = completed(owner, **TEST_2018)
+    query = f"?task={task.id}&task={other.id}" if path == "/api/compare" else ""
+    address = path.replace("{task_id}", task.id).replace("{name}", "demo")
+
+    answer = api.get(address + query)
 
     shape = document["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]
     schema = {**strict(document), **shape["schema"]}

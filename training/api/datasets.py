@@ -8,6 +8,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from training import coverage
+from training.errors import NotFound
 from training.events import instant
 from training.models import Dataset
 
@@ -27,6 +29,23 @@ class DatasetList(APIView):
         queries.read(request, queries.NoQuery)
         rows = Dataset.objects.defer("manifest").order_by("name")
         return Response({"results": [_to_wire(row) for row in rows], "next": None})
+
+
+class DatasetDetail(APIView):
+    """One market."""
+
+    @extend_schema(
+        operation_id="get_dataset",
+        parameters=[queries.CoverageQuery],
+        responses={200: serializers.CoveredDatasetShape, **failures(400, 404)},
+    )
+    def get(self, request: Request, name: str) -> Response:
+        """How far it reaches, where it has holes, its versions and its health."""
+        asked = queries.read(request, queries.CoverageQuery)
+        row = Dataset.objects.filter(name=name).first()
+        if row is None:
+            raise NotFound(f"there is no dataset {name!r}")
+        return Response({**_to_wire(row), "coverage": coverage.of(row, points=asked["points"])})
 
 
 def _to_wire(row: Dataset) -> dict[str, Any]:

@@ -93,6 +93,14 @@ class PresetsQuery(serializers.Serializer[Any]):
     )
 
 
+class CoverageQuery(serializers.Serializer[Any]):
+    """How finely the coverage is wanted."""
+
+    points = serializers.IntegerField(
+        default=500, min_value=10, max_value=MAX_POINTS, help_text="at most so many days"
+    )
+
+
 class CompareQuery(serializers.Serializer[Any]):
     """What to lay over each other, and how finely."""
 

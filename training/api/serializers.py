@@ -157,6 +157,63 @@ class DatasetShape(serializers.Serializer[Any]):
     updated_at = serializers.DateTimeField()
 
 
+class PauseShape(serializers.Serializer[Any]):
+    """Days between which nothing was traded for long."""
+
+    last_before = serializers.DateField()
+    first_after = serializers.DateField()
+    days = serializers.IntegerField()
+
+
+class ByDayShape(serializers.Serializer[Any]):
+    """How many instruments are between their first and last day."""
+
+    days = serializers.ListField(child=serializers.DateField())
+    instruments = serializers.ListField(child=serializers.IntegerField())
+
+
+class VersionShape(serializers.Serializer[Any]):
+    """A version whose files are here."""
+
+    version = serializers.CharField()
+    current = serializers.BooleanField()
+    imported_at = serializers.DateTimeField()
+
+
+class HealthNoteShape(serializers.Serializer[Any]):
+    """What is worth a look."""
+
+    code = serializers.ChoiceField(
+        choices=["files_missing", "synthetic", "stale", "holes", "pauses"]
+    )
+    message = serializers.CharField()
+
+
+class CoverageShape(serializers.Serializer[Any]):
+    """What there is of a dataset."""
+
+    day_count = serializers.IntegerField()
+    age_days = serializers.IntegerField(help_text="since its last day")
+    completeness = serializers.FloatField(
+        allow_null=True, help_text="rows there are, of those that the instruments' spans promise"
+    )
+    ended = serializers.IntegerField(help_text="instruments that ended before the last day")
+    pauses = PauseShape(many=True)
+    by_day = ByDayShape()
+    fields = serializers.ListField(child=serializers.CharField())  # type: ignore[assignment]
+    markets = serializers.DictField(child=serializers.IntegerField(), help_text="members by name")
+    benchmarks = serializers.ListField(child=serializers.CharField())
+    vwap = serializers.CharField(help_text="where it comes from, if not from the files")
+    versions = VersionShape(many=True)
+    health = HealthNoteShape(many=True, help_text="empty where all is well")
+
+
+class CoveredDatasetShape(DatasetShape):
+    """A market with its coverage."""
+
+    coverage = CoverageShape()
+
+
 class QueueShape(serializers.Serializer[Any]):
     """A queue's load, over all owners."""
 

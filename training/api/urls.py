@@ -71,6 +71,7 @@ urlpatterns = [
     path(f"{_TASK}/artifacts", artifacts.TaskArtifacts.as_view(), name="task-artifacts"),
     path(f"{_TASK}/artifacts/<path:path>", artifacts.TaskArtifact.as_view(), name="task-artifact"),
     path("api/datasets", datasets.DatasetList.as_view(), name="datasets"),
+    path("api/datasets/<slug:name>", datasets.DatasetDetail.as_view(), name="dataset"),
     path("api/features", features.FeatureStore.as_view(), name="features"),
     path("api/compare", compare.Compare.as_view(), name="compare"),
     path("api/leaderboard", leaderboard.Leaderboard.as_view(), name="leaderboard"),

@@ -112,8 +112,14 @@ def _seen(name: str) -> dict[str, Any]:
         "started": rings.started_job_registry.count,
         "failed": failed.count,
         "workers": [f"{one.name} ({one.get_state()})" for one in Worker.all(queue=rings)],
-        "failures": [str(job.latest_result().exc_string)[-2_000:] for job in jobs if job],
+        "failures": [_why(job) for job in jobs if job],
     }
+
+
+def _why(job: Job) -> str:
+    """The end of what a failed job has told."""
+    result = job.latest_result()
+    return str(result.exc_string)[-2_000:] if result else f"{job.id}: nothing told"
 
 
 def ping() -> bool:
