@@ -60,8 +60,10 @@ def on_the_platform(url: str, workflow: bytes) -> tuple[float, dict[str, Any]]:
     return time.monotonic() - begun, task
 
 
-def with_qrun(config: dict[str, Any], store: Path) -> tuple[float, dict[str, float]]:
-    """Seconds that qrun takes as a process, and its metrics."""
+def with_qrun(
+    config: dict[str, Any], store: Path, *, log: Any = subprocess.DEVNULL
+) -> tuple[float, dict[str, float]]:
+    """Seconds that qrun takes as a process, and its metrics; log: a file for what it says."""
     with tempfile.TemporaryDirectory() as folder:
         tracker = f"sqlite:///{folder}/mlflow.db"
         manager = {
@@ -77,8 +79,8 @@ def with_qrun(config: dict[str, Any], store: Path) -> tuple[float, dict[str, flo
             [Path(sys.executable).with_name("qrun"), file],
             cwd=folder,
             check=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
             env={**os.environ, "GIT_DIR": "/nonexistent"},
         )
         return time.monotonic() - begun, _metrics(tracker)

@@ -1,8 +1,12 @@
 """Claims on shared columns: made once, taken over from the dead, kept within the limit."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
+from django.db import OperationalError, connection
 from django.db.models.functions import Now
 
 from tests.factories import start
@@ -76,6 +80,15 @@ def test_the_claims_of_a_leader_whose_lease_is_over_are_taken_over(running):
     row.update(lease_until=Now() - timedelta(seconds=1))
 
     assert features.claim([A], maker=alive).make == {A}
+
+
+def test_a_claim_that_was_renewed_between_two_statements_is_not_taken_over(running):
+    alive, other = running(), running()
+    features.claim([A], maker=alive)
+
+    features._take([], [A], maker=other)
+
+    assert features.claim([A], maker=other).wait == {A: alive.task_id}
 
 
 def test_the_next_attempt_of_a_task_takes_over_what_its_first_had_claimed(make_task):
@@ -222,3 +235,27 @@ def test_the_figures_count_rows_and_add_up_over_tasks(running, settings):
         "damaged": 0,
         "evicted": 0,
     }
+
+
+@pytest.mark.django_db(transaction=True)
+def test_however_many_ask_at_once_each_column_has_one_maker(running):
+    makers = [running() for _ in range(6)]
+    keys = [f"{number:064d}" for number in range(200)]
+    start_line = threading.Barrier(len(makers))
+
+    def ask(number: int) -> set[str]:
+        mine = keys[number * 10 :] + keys[: number * 10]
+        start_line.wait(20)
+        try:
+            while True:
+                # SQLite in memory refuses where a file would wait; asking again is harmless.
+                with suppress(OperationalError):
+                    return features.claim(mine, maker=makers[number]).make
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(len(makers)) as pool:
+        made = list(pool.map(ask, range(len(makers))))
+
+    assert sum(len(one) for one in made) == len(keys)
+    assert set().union(*made) == set(keys)

@@ -16,6 +16,7 @@ import pytest
 from tests.factories import make_task as new_task
 from training import columnfile, desk, features, lifecycle
 from training.engine.features import shared
+from training.engine.features.mapping import Columns
 from training.engine.features.shared import SharedColumns
 from training.engine.protocol import Channel
 from training.engine.reporter import Cancelled, Reporter
@@ -207,6 +208,20 @@ def test_an_array_stays_when_all_else_is_let_go(side):
     one.columns = None
 
     assert is_right(array.T, "$open")
+
+
+def test_what_is_written_after_a_column_is_finished_does_not_reach_its_file(tmp_path):
+    columns = Columns(2, ROWS)
+    path = tmp_path / "column.npy"
+    columns.make(1, path)
+    columns.array[1] = values("$close")
+    columns.finish(1, path)
+
+    columns.array[1] = 0.0
+
+    assert is_right(np.load(path)[None], "$close")
+    columns.fill(0)
+    assert not columns.array.any()
 
 
 def test_no_rows_are_columns_too(side):

@@ -7,7 +7,7 @@ does not cover it leaves to Qlib, field by field. It pickles as the loader that 
 import copyreg
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -130,7 +130,8 @@ class _Loading:
 
     def frame(self) -> pd.DataFrame:
         wanted = self._wanted()
-        formulas = _read({one.expression for one in wanted})
+        # In the order of the result: then the table of columns needs no copy to become its frame.
+        formulas = _read(dict.fromkeys(one.expression for one in wanted))
         listing = self._listing()
         spans = Spans(FieldFiles(C.dpm.get_data_uri(FREQUENCY)), listing)
         reasons = _reasons(formulas, spans)
@@ -223,11 +224,11 @@ class _Loading:
         return numbered[order].set_axis(self._names(wanted), axis=1)
 
 
-def _read(expressions: set[str]) -> dict[str, Formula]:
+def _read(expressions: Iterable[str]) -> dict[str, Formula]:
     """Raises: RefusedExpression; Qlib shall not `eval` what our grammar refuses."""
     operators = load_catalogue().operators
     formulas = {}
-    for expression in sorted(expressions):
+    for expression in expressions:
         try:
             formulas[expression] = Formula.read(expression, operators)
         except BadExpression as bad:

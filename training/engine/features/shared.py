@@ -69,6 +69,7 @@ class _Request:
     columns: Columns
     make: Make
     missing: list[int] = field(default_factory=list)
+    made_count: int = 0
     begun: float = field(default_factory=time.monotonic)
 
 
@@ -106,6 +107,13 @@ class SharedColumns:
         while request.missing:
             self._go_on(request)
         self._say_not_waiting()
+        took_s = time.monotonic() - request.begun
+        log.info(
+            "%s columns of features in %.2f s, %s of them made here",
+            len(expressions),
+            took_s,
+            request.made_count,
+        )
         return request.columns.array
 
     def check_unchanged(self) -> None:
@@ -223,6 +231,7 @@ class SharedColumns:
             list(numbers),
             [array[number] for number in numbers],
         )
+        request.made_count += len(numbers)
         request.missing = [number for number in request.missing if number not in set(numbers)]
 
     def _wait(self, makers: Sequence[str]) -> None:
