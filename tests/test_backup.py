@@ -1,0 +1,187 @@
+"""The restore drill: back up, destroy, restore elsewhere, compare; and what is refused."""
+
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+import pytest
+
+from tests import postgres
+from training import backups
+from training.states import Status
+
+ROOT = Path(__file__).resolve().parent.parent
+SHOW = (
+    "import json; from training.models import TrainingTask as T;"
+    "print(json.dumps({t.id: [t.status, t.attempt, t.losses, [e.kind for e in"
+    " t.events.order_by('seq')]] for t in T.objects.all()}))"
+)
+
+
+@dataclass
+class Place:
+    """A state directory and a database."""
+
+    folder: Path
+    url: str
+    path: str = os.environ["PATH"]
+
+    def run(self, *command, code=0):
+        done = subprocess.run(
+            [sys.executable, *command],
+            cwd=ROOT,
+            env={
+                "PATH": self.path,
+                "PLATFORM_STATE_DIR": str(self.folder),
+                "PLATFORM_DATABASE_URL": self.url,
+                "PLATFORM_LOG_LEVEL": "error",
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == code, done.stdout[-2_000:] + done.stderr[-2_000:]
+        return done.stdout + done.stderr
+
+    def manage(self, *command, code=0):
+        return self.run("manage.py", *command, code=code)
+
+    def tasks(self):
+        return json.loads(self.manage("shell", "-v0", "-c", SHOW).splitlines()[-1])
+
+
+@pytest.fixture
+def sqlite_places(tmp_path):
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+    return [
+        Place(tmp_path / name, f"sqlite:///{tmp_path / name}/db.sqlite3") for name in ("old", "new")
+    ]
+
+
+@pytest.fixture
+def postgres_places(tmp_path):
+    with postgres.running() as server:
+        # pg_dump must be as new as the server.
+        programs = postgres.programs()
+        places = []
+        for name in ("old", "new"):
+            database = f"{name}_{uuid.uuid4().hex[:8]}"
+            with psycopg.connect(server, autocommit=True) as connection:
+                connection.execute(f"CREATE DATABASE {database}".encode())
+            url = urlunsplit(urlsplit(server)._replace(path=f"/{database}"))
+            (tmp_path / name).mkdir()
+            places.append(Place(tmp_path / name, url, f"{programs}:{os.environ['PATH']}"))
+        yield places
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def places(request):
+    return request.getfixturevalue(f"{request.param}_places")
+
+
+def test_the_drill_loses_nothing_final_and_begins_what_ran_anew(places, tmp_path):
+    old, new = places
+    old.manage("migrate", "-v0")
+    ids = json.loads(old.run("-m", "tests.drill"))
+    before = old.tasks()
+
+    assert "verified" in old.manage("backup", str(tmp_path / "backups"))
+    shutil.rmtree(old.folder)
+    (backup,) = (tmp_path / "backups").iterdir()
+    assert "1 completed" in new.manage("restore", str(backup), "--verify")
+    assert "1 that ran are pending again" in new.manage("restore", str(backup))
+
+    after = new.tasks()
+    assert {key: after[ids[key]] for key in ("completed", "pending")} == {
+        key: before[ids[key]] for key in ("completed", "pending")
+    }
+    assert after[ids["running"]] == ["pending", 1, 0, ["created", "started", "requeued"]]
+    copied = new.folder / "artifacts" / ids["completed"]
+    assert [path.name for path in copied.iterdir()] == ["1"]
+    assert (copied / "1" / "m" / "model").read_bytes() == b"a model\n" * 1_000
+    assert "has tasks: restore into an empty" in new.manage("restore", str(backup), code=1)
+
+
+# ── In this process ─────────────────────────────────────────────────────────────────────
+
+
+def dump(target):
+    """Stands for the copy of the database: inside a test's transaction there is none."""
+    sqlite3.connect(target).execute("CREATE TABLE empty (id)").connection.close()
+
+
+@pytest.fixture
+def backup(make_task, settings, tmp_path, monkeypatch):
+    """A complete backup with one file of a task."""
+    monkeypatch.setattr(backups, "_dump", dump)
+    file = settings.ARTIFACTS_DIR / make_task().id / "1" / "model"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"a model")
+    return backups.take(tmp_path / "backups")
+
+
+def test_files_that_the_last_backup_has_take_no_space_again(backup, tmp_path):
+    first = backup.rename(backup.with_name("2020-01-01T000000Z"))
+    (model,) = first.rglob("model")
+
+    second = backups.take(tmp_path / "backups")
+
+    assert os.path.samefile(model, second / model.relative_to(first))
+    assert backups.verify(second).faults == ()
+    assert backups.thin_out(tmp_path / "backups", keep=1) == [first]
+    assert backups.complete(tmp_path / "backups") == [second]
+
+
+def test_a_backup_that_breaks_off_leaves_nothing(backup, monkeypatch):
+    def full(*_):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(backups.shutil, "copy2", full)
+    (backup / "manifest.json").unlink()
+
+    with pytest.raises(OSError, match="No space"):
+        backups.take(backup.parent)
+
+    assert list(backup.parent.iterdir()) == [backup]
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (lambda backup, model: model.write_bytes(b"another"), "has changed"),
+        (lambda backup, model: model.unlink(), "No such file"),
+        (lambda backup, model: (backup / "manifest.json").write_bytes(b"{"), "can't be read"),
+        (lambda backup, model: (backup / "manifest.json").unlink(), "no complete backup"),
+        (lambda backup, model: next(backup.glob("database*")).write_bytes(b""), "has changed"),
+    ],
+)
+def test_a_damaged_backup_is_refused_before_anything_is_touched(
+    backup, settings, tmp_path, damage, told
+):
+    (model,) = backup.rglob("model")
+    damage(backup, model)
+    settings.ARTIFACTS_DIR = tmp_path / "elsewhere"
+
+    with pytest.raises(backups.NoBackup, match=told):
+        backups.restore(backup)
+
+    assert not settings.ARTIFACTS_DIR.exists()
+
+
+def test_what_rows_promise_and_files_do_not_keep_is_told(make_task, dataset):
+    listed = [{"path": "model", "bytes": 7, "sha256": "0" * 64}]
+    task = make_task(status=Status.COMPLETED, result={"metrics": {}, "artifacts": listed})
+
+    assert list(backups.faults_here()) == [
+        "dataset demo: version v1 is not there",
+        f"{task.id}: model: No such file or directory",
+    ]

@@ -1,0 +1,300 @@
+"""A copy of everything that can't be made again, taken while the platform runs; and its way back.
+
+    <backup>/manifest.json  database.sqlite3 or database.dump  artifacts/…  datasets/…
+
+The database is copied first, in one snapshot. Files are in place before a row speaks of them and
+never change, so whatever the copied rows name is there to be copied after them. Caches, Redis and
+secrets are not in it: the first two are made anew, the last belong elsewhere.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.management import call_command
+from django.db import connection
+from django.db.models import Count
+
+from . import lifecycle
+from .models import Dataset, FeatureColumn, TrainingTask, Worker
+from .states import RequeueReason, Status
+
+MANIFEST = "manifest.json"
+PARTIAL = ".partial-"
+DUMPS = {"sqlite": "database.sqlite3", "postgresql": "database.dump"}
+
+
+class NoBackup(Exception):
+    """A backup could not be taken, is damaged, or does not fit: says what, and the cure."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came of it; faults: one sentence each, none if all is well."""
+
+    files: int
+    bytes: int
+    tasks: dict[str, int]
+    faults: tuple[str, ...] = ()
+    requeued: int = 0
+
+
+def _roots() -> dict[str, Path]:
+    return {"artifacts": settings.ARTIFACTS_DIR, "datasets": settings.DATASETS_DIR}
+
+
+# ── Taking one ──────────────────────────────────────────────────────────────────────────
+
+
+def take(folder: Path) -> Path:
+    """Make a backup in a new folder named for this instant; files that the last one has are
+    linked to it, so that only what is new takes space. Raises: NoBackup, OSError.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    last = next(iter(reversed(complete(folder))), None)
+    now = datetime.now(UTC)
+    partial = folder / f"{PARTIAL}{os.getpid()}"
+    partial.mkdir(mode=0o700)
+    try:
+        _dump(partial / DUMPS[connection.vendor])
+        tasks = _task_counts()
+        files = [_entry(partial, partial / DUMPS[connection.vendor])]
+        for name, root in _roots().items():
+            files += _copy_tree(root, partial / name, base=partial, last=last)
+        told = {
+            "taken_at": now.isoformat(timespec="seconds"),
+            "database": connection.vendor,
+            "release": settings.RELEASE,
+            "tasks": tasks,
+            "files": files,
+        }
+        (partial / MANIFEST).write_text(json.dumps(told))
+        # Once for all files: a power cut after this line finds them.
+        os.sync()
+        done = folder / now.strftime("%Y-%m-%dT%H%M%SZ")
+        partial.rename(done)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return done
+
+
+def complete(folder: Path) -> list[Path]:
+    """The backups in the folder, oldest first."""
+    return sorted(one.parent for one in folder.glob(f"[0-9]*Z/{MANIFEST}"))
+
+
+def thin_out(folder: Path, *, keep: int) -> list[Path]:
+    """Remove all but the newest `keep` backups, and what broken ones have left."""
+    gone = complete(folder)[:-keep]
+    for old in [*gone, *folder.glob(f"{PARTIAL}*")]:
+        shutil.rmtree(old)
+    return gone
+
+
+def _dump(target: Path) -> None:
+    if connection.vendor == "postgresql":
+        _run("pg_dump", "--format=custom", f"--file={target}")
+        return
+    connection.ensure_connection()
+    with closing(sqlite3.connect(target)) as copy:
+        # In one step: in several, a busy platform would make it begin again and again.
+        connection.connection.backup(copy, pages=-1)
+
+
+def _task_counts() -> dict[str, int]:
+    rows = TrainingTask.objects.values_list("status").annotate(Count("id")).order_by()
+    return dict(rows)
+
+
+def _copy_tree(root: Path, target: Path, *, base: Path, last: Path | None) -> list[dict[str, Any]]:
+    """Copy every finished file; known hashes of the last backup are taken over with its links."""
+    known = {one["path"]: one for one in _manifest(last)["files"]} if last else {}
+    entries = []
+    for source in _files(root):
+        copy = target / source.relative_to(root)
+        path = copy.relative_to(base).as_posix()
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            about = source.stat()
+            before = last / path if last else None
+            if before and path in known and _is_same(before, about):
+                os.link(before, copy)
+                entries.append(known[path])
+            else:
+                shutil.copy2(source, copy)
+                entries.append(_entry(base, copy))
+        except FileNotFoundError:
+            continue  # deleted meanwhile, with its task
+    return entries
+
+
+def _files(root: Path) -> Iterator[Path]:
+    """Files of finished attempts and versions; what is hidden is being made or removed."""
+    for folder, folders, names in os.walk(root):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(folder) / name for name in sorted(names))
+
+
+def _is_same(before: Path, about: os.stat_result) -> bool:
+    try:
+        old = before.stat()
+    except FileNotFoundError:
+        return False
+    return (old.st_size, old.st_mtime_ns) == (about.st_size, about.st_mtime_ns)
+
+
+def _entry(base: Path, file: Path) -> dict[str, Any]:
+    with file.open("rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    path = file.relative_to(base).as_posix()
+    return {"path": path, "bytes": file.stat().st_size, "sha256": digest}
+
+
+# ── The way back ────────────────────────────────────────────────────────────────────────
+
+
+def verify(backup: Path) -> Report:
+    """Look whether every file is there and as it was, and the database can be read."""
+    told = _manifest(backup)
+    faults = [fault for one in told["files"] if (fault := _fault_of(backup, one))]
+    if not faults:
+        faults += _faults_of_dump(backup / DUMPS[told["database"]])
+    size = sum(one["bytes"] for one in told["files"])
+    return Report(len(told["files"]), size, told["tasks"], tuple(faults))
+
+
+def restore(backup: Path) -> Report:
+    """Put everything in the place that the settings name, which must be empty of tasks.
+
+    Tasks that ran when the backup was taken are pending again, and use up no attempt.
+    Raises: NoBackup.
+    """
+    told = _manifest(backup)
+    report = verify(backup)
+    if report.faults:
+        raise NoBackup("the backup is damaged: " + "; ".join(report.faults[:5]))
+    if told["database"] != connection.vendor:
+        raise NoBackup(f"it is of {told['database']}, PLATFORM_DATABASE_URL of {connection.vendor}")
+    _refuse_to_overwrite()
+    for name, root in _roots().items():
+        if (backup / name).is_dir():
+            shutil.copytree(backup / name, root, dirs_exist_ok=True)
+    _load(backup / DUMPS[connection.vendor])
+    call_command("migrate", verbosity=0)
+    requeued = _begin_again()
+    return Report(report.files, report.bytes, _task_counts(), tuple(faults_here()), requeued)
+
+
+def faults_here() -> Iterator[str]:
+    """What the rows promise and the files do not keep, on the platform as it is here."""
+    for row in Dataset.objects.all():
+        if not (settings.DATASETS_DIR / row.name / row.version / MANIFEST).is_file():
+            yield f"dataset {row.name}: version {row.version} is not there"
+    for task in TrainingTask.objects.filter(status=Status.COMPLETED).iterator():
+        place = settings.ARTIFACTS_DIR / task.id / str(task.attempt)
+        for one in task.result.get("artifacts", []):
+            if fault := _fault_of(place, one):
+                yield f"{task.id}: {fault}"
+
+
+def _refuse_to_overwrite() -> None:
+    tables = connection.introspection.table_names()
+    if TrainingTask._meta.db_table in tables and TrainingTask.objects.exists():
+        raise NoBackup("this database has tasks: restore into an empty one")
+
+
+def _load(dump: Path) -> None:
+    if connection.vendor == "postgresql":
+        options = ("--clean", "--if-exists", "--no-owner", "--no-privileges")
+        name = _where()["PGDATABASE"]
+        _run("pg_restore", *options, "--single-transaction", f"--dbname={name}", str(dump))
+        return
+    target = Path(connection.settings_dict["NAME"])
+    connection.close()
+    for suffix in ("-wal", "-shm"):
+        target.with_name(target.name + suffix).unlink(missing_ok=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = target.with_name(f".{target.name}.restored")
+    shutil.copyfile(dump, beside)
+    beside.rename(target)
+
+
+def _begin_again() -> int:
+    """Running tasks are pending again; caches and workers of the old place are forgotten."""
+    FeatureColumn.objects.all().delete()
+    Worker.objects.all().delete()
+    running = TrainingTask.objects.filter(status=Status.RUNNING).values_list("id", "attempt")
+    moved = [
+        lifecycle.requeue(task_id, attempt=attempt, reason=RequeueReason.SHUTDOWN)
+        for task_id, attempt in list(running)
+    ]
+    return len(moved)
+
+
+def _manifest(backup: Path) -> dict[str, Any]:
+    try:
+        told: dict[str, Any] = json.loads((backup / MANIFEST).read_text())
+    except FileNotFoundError:
+        raise NoBackup(f"{backup} is no complete backup: it has no {MANIFEST}") from None
+    except ValueError as error:
+        raise NoBackup(f"{backup / MANIFEST} can't be read: {error}") from error
+    return told
+
+
+def _fault_of(base: Path, told: dict[str, Any]) -> str | None:
+    try:
+        now = _entry(base, base / told["path"])
+    except OSError as error:
+        return f"{told['path']}: {error.strerror}"
+    return None if now["sha256"] == told["sha256"] else f"{told['path']} has changed"
+
+
+def _faults_of_dump(dump: Path) -> list[str]:
+    if dump.name == DUMPS["postgresql"]:
+        try:
+            _run("pg_restore", "--list", str(dump))
+        except NoBackup as error:
+            return [str(error)]
+        return []
+    with closing(sqlite3.connect(f"file:{dump}?mode=ro", uri=True)) as opened:
+        answers = [row[0] for row in opened.execute("PRAGMA integrity_check")]
+    return [] if answers == ["ok"] else [f"{dump.name}: {one}" for one in answers[:3]]
+
+
+def _run(program: str, *options: str) -> None:
+    """Run one of PostgreSQL's programs on our database. Raises: NoBackup."""
+    try:
+        done = subprocess.run(  # noqa: S603 - our own words, and no shell
+            [program, *options],
+            env={**os.environ, **_where()},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise NoBackup(f"{program} is missing: apt install postgresql-client") from None
+    if done.returncode:
+        raise NoBackup(f"{program}: {done.stderr.strip()[-500:]}")
+
+
+def _where() -> dict[str, str]:
+    """The server that Django found, of several perhaps, as PostgreSQL's programs are told."""
+    connection.ensure_connection()
+    info = connection.connection.info
+    told = {"host": info.host, "port": info.port, "user": info.user, "database": info.dbname}
+    secure = connection.settings_dict["OPTIONS"]
+    tls = {name: secure[name] for name in ("sslmode", "sslrootcert") if name in secure}
+    known = {**told, **tls, "password": info.password}
+    return {f"PG{name.upper()}": str(value) for name, value in known.items() if value}
