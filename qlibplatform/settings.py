@@ -272,6 +272,10 @@ KEEP_ARTIFACTS_BYTES: int = env.int("KEEP_ARTIFACTS_BYTES", 0)
 KEEP_PROGRESS_DAYS: int = env.int("KEEP_PROGRESS_DAYS", 30)
 """Progress, curve and log events of final tasks; the events that tell its story stay."""
 
+ACCEL_PREFIX: str = env.str("ACCEL_PREFIX", "")
+"""Where nginx serves ARTIFACTS_DIR internally, such as `/artifacts-of-tasks/`: downloads are then
+handed over to it (X-Accel-Redirect). Empty: they are served by this process."""
+
 # ── API ─────────────────────────────────────────────────────────────────────────────────
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [

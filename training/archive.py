@@ -63,6 +63,7 @@ def keep(
         files = _listed(source)
         if kind == "completed":
             _compare(files, (final or {}).get("result", {}).get("artifacts", []))
+        _open_to_group(source)
         _put_in_place(source, folder(task))
     except OSError as error:
         raise NotKept(*_told(error)) from error
@@ -118,6 +119,14 @@ def _put_in_place(source: Path, target: Path) -> None:
         shutil.copytree(source, beside)
         beside.rename(target)
     _sync(target.parent)
+
+
+def _open_to_group(root: Path) -> None:
+    """A proxy that serves the files reads them as a member of our group; whether it may come so
+    far, ARTIFACTS_DIR itself decides."""
+    root.chmod(0o750)
+    for path in root.rglob("*"):
+        path.chmod(0o750 if path.is_dir() else 0o640)
 
 
 def _sync(directory: Path) -> None:

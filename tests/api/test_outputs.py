@@ -305,3 +305,15 @@ def test_nothing_but_listed_files_can_be_had(api, artifact, path):
 
     assert response.status_code == 404
     assert response.json()["error"]["code"] == "not_found"
+
+
+def test_with_nginx_before_it_a_file_is_handed_over(api, artifact, settings):
+    settings.ACCEL_PREFIX = "/artifacts-of-tasks/"
+
+    response = api.get(url_of(artifact))
+
+    inside = f"{artifact.id}/1/sub/m%C3%B6del%201.bin"
+    assert response["X-Accel-Redirect"] == f"/artifacts-of-tasks/{inside}"
+    assert response["Content-Disposition"].startswith("attachment")
+    assert response.content == b""
+    assert api.get(url_of(artifact, "link")).status_code == 404
