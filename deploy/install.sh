@@ -1,0 +1,261 @@
+#!/usr/bin/env bash
+# Installs, upgrades, rolls back and removes the platform on Debian 12 or newer. Says each step; doing it
+# again does no harm. deploy/README.md tells the story.
+set -euo pipefail
+
+usage() {
+    cat <<'TEXT'
+install.sh COMMAND [OPTION]…
+  all          everything on this machine (web, workers, PostgreSQL, Redis, nginx); again: upgrade
+  worker       a machine that only works: needs /etc/qlib-platform/environment, copied from the first
+  rollback     back to the release before
+  uninstall    stop and remove programs and units; data stay (--purge removes them too)
+  --host NAME       the name under which browsers come (default: this machine's)
+  --workers LIST    units to run, such as cpu-1,cpu-2,torch-1 (default: cpu-1)
+  --models          install XGBoost and CatBoost too
+  --certificate FILE --key FILE    TLS; without, one is made that browsers warn of
+  --python PROGRAM  the interpreter, 3.11 or 3.12 (default: python3)
+  --dry-run         say each step, do nothing
+TEXT
+}
+
+SOURCE="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+COMMAND="${1:-}"
+[ $# -gt 0 ] && shift
+HOST="$(hostname -f 2>/dev/null || hostname)" WORKERS=cpu-1 SETS="base worker" DRY= PURGE=
+CERTIFICATE=/etc/qlib-platform/tls.crt KEY=/etc/qlib-platform/tls.key PYTHON=python3
+while [ $# -gt 0 ]; do
+    case "$1" in
+        --host) HOST="$2"; shift ;;
+        --workers) WORKERS="$2"; shift ;;
+        --models) SETS="base worker models" ;;
+        --certificate) CERTIFICATE="$2"; shift ;;
+        --key) KEY="$2"; shift ;;
+        --python) PYTHON="$2"; shift ;;
+        --dry-run) DRY=1 ;;
+        --purge) PURGE=1 ;;
+        *) echo "There is no option $1." >&2; usage >&2; exit 2 ;;
+    esac
+    shift
+done
+
+OPT=/opt/qlib-platform ETC=/etc/qlib-platform STATE=/var/lib/qlib-platform BACKUPS=/var/backups/qlib-platform
+UNITS=/etc/systemd/system
+RELEASE="$(git -C "$SOURCE" rev-parse --short=12 HEAD 2>/dev/null || cat "$SOURCE/RELEASE" 2>/dev/null || echo unnamed)"
+NEW="$OPT/releases/$RELEASE"
+
+step() { printf '\n== %s\n' "$*"; }
+run() {
+    if [ -n "$DRY" ]; then printf '   would run: %s\n' "$*"; else "$@"; fi
+}
+# write FILE MODE OWNER: standard input becomes the file, by one rename.
+write() {
+    local text; text="$(cat)"
+    if [ -n "$DRY" ]; then printf '   would write %s (%s, %s)\n' "$1" "$2" "$3"; return; fi
+    install -m "$2" -o "${3%:*}" -g "${3#*:}" /dev/null "$1.new"
+    printf '%s\n' "$text" > "$1.new"
+    mv "$1.new" "$1"
+}
+has_systemd() { [ -d /run/systemd/system ]; }
+systemd() {
+    if [ -z "$DRY" ] && ! has_systemd; then echo "   systemd does not run here; later: systemctl $*"; return; fi
+    run systemctl "$@"
+}
+secret() { openssl rand -hex 24; }
+setting() { sed -n "s/^$1=//p" "$ETC/environment"; }
+password_of() { setting "$1" | sed -E 's#^[a-z]+://[^:]*:([^@]*)@.*#\1#'; }
+
+packages() {
+    step "Debian packages: $*"
+    run env DEBIAN_FRONTEND=noninteractive apt-get update -q
+    run env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$@"
+}
+
+user_and_folders() {
+    step "User qlib and its folders"
+    id qlib >/dev/null 2>&1 || run useradd --system --home-dir "$STATE" --shell /usr/sbin/nologin qlib
+    run install -d -m 0755 "$OPT" "$OPT/releases"
+    run install -d -m 0750 -o root -g qlib "$ETC"
+    # The group may pass, for nginx: it serves artifacts.
+    run install -d -m 0710 -o qlib -g qlib "$STATE"
+    run install -d -m 2750 -o qlib -g qlib "$STATE/artifacts"
+    run install -d -m 0700 -o qlib -g qlib "$STATE/datasets" "$STATE/scratch" "$BACKUPS"
+}
+
+release() {
+    step "Release $RELEASE in $NEW"
+    if [ -e "$NEW/.complete" ]; then echo "   is there already"; return; fi
+    run rm -rf "$NEW"
+    run install -d -m 0755 "$NEW"
+    run cp -a "$SOURCE/manage.py" "$SOURCE/pyproject.toml" "$SOURCE/qlibplatform" "$SOURCE/training" \
+        "$SOURCE/requirements" "$SOURCE/deploy" "$NEW/"
+    run "$PYTHON" -m venv "$NEW/.venv"
+    run "$NEW/.venv/bin/pip" install -q --require-hashes --no-deps -r "$NEW/requirements/installer.txt"
+    local files=() name
+    for name in $SETS; do files+=(-r "$NEW/requirements/$name.txt"); done
+    run "$NEW/.venv/bin/uv" pip install -q --python "$NEW/.venv/bin/python" --compile-bytecode \
+        --require-hashes --no-deps --no-build-isolation "${files[@]}"
+    write "$NEW/RELEASE" 0644 root:root <<<"$RELEASE"
+    run touch "$NEW/.complete"
+}
+
+environment() {
+    step "Settings in $ETC/environment"
+    if [ -e "$ETC/environment" ]; then echo "   are there already, and stay"; return; fi
+    sed -e "s/@SECRET_KEY@/$(secret)$(secret)/" -e "s/@DATABASE_PASSWORD@/$(secret)/" \
+        -e "s/@REDIS_PASSWORD@/$(secret)/" -e "s/@HOST@/$HOST/g" "$SOURCE/deploy/environment" |
+        write "$ETC/environment" 0600 root:root
+}
+
+manage_command() {
+    step "The command qlib-manage"
+    write /usr/local/sbin/qlib-manage 0755 root:root <<'TEXT'
+#!/bin/sh
+# manage.py as the platform's user, with the platform's settings.
+set -ae
+. /etc/qlib-platform/environment
+PLATFORM_RELEASE="$(cat /opt/qlib-platform/current/RELEASE)"
+cd /opt/qlib-platform/current
+exec setpriv --reuid qlib --regid qlib --init-groups .venv/bin/python manage.py "$@"
+TEXT
+}
+
+database() {
+    step "PostgreSQL: role and database qlib"
+    local conf
+    for conf in /etc/postgresql/*/main; do
+        [ -n "$DRY" ] || [ -d "$conf" ] || { echo "   PostgreSQL has no cluster in /etc/postgresql" >&2; exit 1; }
+        run install -m 0644 "$SOURCE/deploy/postgresql.conf" "$conf/conf.d/qlib-platform.conf"
+    done
+    systemd restart postgresql
+    has_systemd || run service postgresql restart
+    if [ -n "$DRY" ]; then echo "   would make the role and the database, if they are missing"; return; fi
+    local psql=(runuser -u postgres -- psql -qtAX -v ON_ERROR_STOP=1)
+    if [ -z "$("${psql[@]}" -c "SELECT 1 FROM pg_roles WHERE rolname = 'qlib'")" ]; then
+        "${psql[@]}" <<<"CREATE ROLE qlib LOGIN PASSWORD '$(password_of PLATFORM_DATABASE_URL)'"
+    fi
+    if [ -z "$("${psql[@]}" -c "SELECT 1 FROM pg_database WHERE datname = 'qlib'")" ]; then
+        "${psql[@]}" -c "CREATE DATABASE qlib OWNER qlib"
+    fi
+}
+
+redis() {
+    step "Redis: append-only file, no eviction, one user that may ring"
+    if [ -n "$DRY" ]; then echo "   would write /etc/redis/qlib-platform.conf and include it"; return; fi
+    sed "s/@REDIS_PASSWORD@/$(password_of PLATFORM_REDIS_URL)/" "$SOURCE/deploy/redis.conf" |
+        write /etc/redis/qlib-platform.conf 0640 redis:redis
+    grep -qx 'include /etc/redis/qlib-platform.conf' /etc/redis/redis.conf ||
+        echo 'include /etc/redis/qlib-platform.conf' >> /etc/redis/redis.conf
+    systemd restart redis-server
+    has_systemd || service redis-server restart
+}
+
+tables() {
+    step "Tables (changes that the running release can live with)"
+    run qlib-manage migrate --noinput
+}
+
+units() {
+    step "systemd units: ${WORKERS//,/ }${1:+ and the rest}"
+    run install -d -m 0755 "$UNITS/qlib-.service.d"
+    run cp "$SOURCE/deploy/systemd/"*.* "$UNITS/"
+    run cp "$SOURCE/deploy/systemd/qlib-.service.d/common.conf" "$UNITS/qlib-.service.d/"
+    write "$UNITS/qlib-.service.d/release.conf" 0644 root:root <<<"$(printf '[Service]\nEnvironment=PLATFORM_RELEASE=%s' "$RELEASE")"
+    systemd daemon-reload
+}
+
+nginx_site() {
+    step "nginx: TLS, limits, sockets and files for https://$HOST"
+    if [ ! -e "$CERTIFICATE" ]; then
+        echo "   a certificate that browsers warn of, until --certificate and --key name a real one"
+        run openssl req -x509 -newkey rsa:2048 -nodes -days 825 -subj "/CN=$HOST" \
+            -addext "subjectAltName=DNS:$HOST" -keyout "$KEY" -out "$CERTIFICATE" -quiet
+        run chmod 0600 "$KEY"
+    fi
+    run usermod -a -G qlib www-data
+    sed -e "s#@HOST@#$HOST#g" -e "s#@CERTIFICATE@#$CERTIFICATE#" -e "s#@CERTIFICATE_KEY@#$KEY#" \
+        -e "s#@STATE_DIR@#$STATE#" "$SOURCE/deploy/nginx.conf" |
+        write /etc/nginx/sites-available/qlib-platform 0644 root:root
+    run ln -sfn /etc/nginx/sites-available/qlib-platform /etc/nginx/sites-enabled/qlib-platform
+    run nginx -t
+    systemd restart nginx
+}
+
+switch() {
+    step "Switch to $1"
+    local old; old="$(readlink "$OPT/current" 2>/dev/null || true)"
+    if [ -n "$old" ] && [ "$old" != "$1" ]; then run ln -sfn "$old" "$OPT/previous"; fi
+    run ln -sfn "$1" "$OPT/current.new"
+    run mv -T "$OPT/current.new" "$OPT/current"
+}
+
+# Web first: the socket keeps new connections. A worker gives its task back, at no cost of an attempt.
+start() {
+    local name workers=()
+    for name in ${WORKERS//,/ }; do workers+=("qlib-worker@$name.service"); done
+    if [ "$1" = all ]; then
+        step "Start, or restart with the new release"
+        systemd enable --now qlib-platform.target qlib-web@1.socket qlib-maintain.timer qlib-backup.timer
+        systemd restart qlib-web@1.service
+        systemd enable qlib-reconcile.service
+        systemd restart qlib-reconcile.service
+    else
+        step "Start, or restart, the workers"
+    fi
+    systemd restart "${workers[@]}"
+    for name in "${workers[@]}"; do systemd add-wants multi-user.target "$name"; done
+}
+
+doctor() {
+    step "The doctor"
+    has_systemd && [ -z "$DRY" ] && sleep 10
+    run qlib-manage doctor || echo "   see the cures above"
+}
+
+BASE_PACKAGES=(python3 python3-venv git openssl libgomp1)
+case "$COMMAND" in
+    all)
+        packages "${BASE_PACKAGES[@]}" postgresql redis-server nginx
+        user_and_folders; release; environment; manage_command; database; redis
+        # The new release's tables first: expand, then switch; what is to go, goes with the release after.
+        step "Tables are made by release $RELEASE"
+        [ -e "$OPT/current" ] || switch "$NEW"
+        if [ -z "$DRY" ]; then (set -a; . "$ETC/environment"; cd "$NEW"; setpriv --reuid qlib --regid qlib --init-groups .venv/bin/python manage.py migrate --noinput); else tables; fi
+        switch "$NEW"; units all; nginx_site; start all; doctor
+        printf '\nReady: https://%s/  First account: qlib-manage createsuperuser\n' "$HOST"
+        ;;
+    worker)
+        [ -n "$DRY" ] || [ -e "$ETC/environment" ] || { echo "Copy $ETC/environment from the first machine (0600), with the addresses of its PostgreSQL and Redis." >&2; exit 1; }
+        packages "${BASE_PACKAGES[@]}"
+        user_and_folders; release; manage_command; switch "$NEW"; units; start worker; doctor
+        ;;
+    rollback)
+        [ -n "$DRY" ] || [ -e "$OPT/previous" ] || { echo "There is no release before this one." >&2; exit 1; }
+        step "Back to the release before; tables stay, as they fit both"
+        old="$(readlink "$OPT/previous" 2>/dev/null || echo "$OPT/previous")"
+        RELEASE="$(basename "$old")"
+        switch "$old"
+        SOURCE="$old"; units all
+        if has_systemd || [ -n "$DRY" ]; then
+            systemd try-restart 'qlib-web@*.service' qlib-reconcile.service 'qlib-worker@*.service'
+        fi
+        ;;
+    uninstall)
+        step "Stop and remove programs and units"
+        systemd disable --now 'qlib-*.timer' qlib-platform.target 'qlib-web@*.socket' 'qlib-*.service' || true
+        run rm -rf "$OPT" /usr/local/sbin/qlib-manage "$UNITS"/qlib-* "$UNITS/qlib.slice" \
+            "$UNITS"/*.wants/qlib-* /etc/nginx/sites-enabled/qlib-platform /etc/nginx/sites-available/qlib-platform
+        systemd daemon-reload
+        if [ -z "$PURGE" ]; then
+            echo "   data stay: $STATE, $BACKUPS, $ETC, the database qlib; --purge removes them"
+        else
+            step "Remove data, settings, database and user"
+            run runuser -u postgres -- dropdb --if-exists qlib
+            run runuser -u postgres -- dropuser --if-exists qlib
+            run rm -rf "$STATE" "$BACKUPS" "$ETC" /etc/redis/qlib-platform.conf
+            run sed -i '\#^include /etc/redis/qlib-platform.conf$#d' /etc/redis/redis.conf
+            run userdel qlib || true
+        fi
+        ;;
+    *) usage; [ -z "$COMMAND" ] && exit 0; exit 2 ;;
+esac

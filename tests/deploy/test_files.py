@@ -1,0 +1,221 @@
+"""Every command and file of deploy/: parsed by what will read it; the plan of install.sh run."""
+
+import configparser
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+import yaml
+from django.core.management import get_commands, load_command_class
+from django.urls import Resolver404, resolve
+
+ROOT = Path(__file__).resolve().parents[2]
+DEPLOY = ROOT / "deploy"
+UNITS = sorted((DEPLOY / "systemd").glob("*.*"))
+UNITS = [unit for unit in UNITS if unit.is_file()]
+README = (DEPLOY / "README.md").read_text()
+COMMANDS = [line[4:] for line in README.splitlines() if line.startswith("    ")]
+SYSTEM = {"scp", "systemctl", "journalctl", "cp", "echo", "git", "curl", "promtool"}
+SETTINGS = set(re.findall(r'env\.\w+\(\s*"(\w+)"', (ROOT / "qlibplatform/settings.py").read_text()))
+
+
+def manage(words):
+    """Parse a management command's words as Django would; fails where it would."""
+    command = load_command_class(get_commands()[words[0]], words[0])
+    parser = command.create_parser("manage.py", words[0])
+    parser.parse_args(words[1:])
+
+
+def install(*words):
+    return subprocess.run(
+        ["bash", DEPLOY / "install.sh", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": os.environ["PATH"]},
+    )
+
+
+# ── README.md ───────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_every_command_of_the_readme_is_one(line):
+    if re.match(r"PLATFORM_\w+=", line):
+        assert line.split("=")[0].removeprefix("PLATFORM_") in SETTINGS
+        return
+    program, *words = shlex.split(line)
+    if program == "qlib-manage":
+        manage(words)
+    elif program == "deploy/install.sh":
+        dry = [word for word in words if word != "--dry-run"]
+        done = install(*dry, "--dry-run")
+        assert done.returncode == 0, done.stderr
+        assert "would run" in done.stdout
+    else:
+        assert program in SYSTEM
+        for path in (word for word in words if word.startswith("deploy/")):
+            assert (ROOT / path).exists()
+
+
+def test_every_file_that_the_readme_names_exists_and_every_file_is_named():
+    named = set(re.findall(r"`(deploy/[\w./-]+)`", README))
+    there = {f"deploy/{path.name}" + "/" * path.is_dir() for path in DEPLOY.iterdir()}
+
+    # The pictures are the main README's.
+    assert named == there - {"deploy/README.md", "deploy/pictures/"}
+
+
+def test_every_setting_that_is_named_anywhere_is_one():
+    texts = [path.read_text() for path in DEPLOY.rglob("*") if path.is_file()]
+    named = {name for text in texts for name in re.findall(r"\bPLATFORM_([A-Z_]+[A-Z])\b", text)}
+
+    assert len(named) > 10
+    assert named - SETTINGS == set()
+
+
+def test_every_address_that_the_readme_names_is_answered():
+    for path in re.findall(r"`(/(?:api/|healthz|readyz|metrics)\w*)`", README):
+        try:
+            resolve(path)
+        except Resolver404:
+            pytest.fail(f"{path} is no address of ours")
+
+
+# ── systemd ─────────────────────────────────────────────────────────────────────────────
+
+
+def sections(unit):
+    parser = configparser.ConfigParser(strict=False, interpolation=None)
+    parser.optionxform = str
+    parser.read(unit)
+    return parser
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_a_unit_starts_a_command_that_there_is(unit):
+    line = sections(unit).get("Service", "ExecStart", fallback="")
+    found = re.search(r"manage\.py (.*)", line)
+    if found:
+        words = found[1].replace('"$${0%%%%-*}"', "cpu").replace('"$$0-$$(uname -n)"\' %i', "name")
+        manage(shlex.split(words))
+    elif unit.suffix == ".service":
+        assert "-m daphne --fd 3 qlibplatform.asgi:application" in line
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze")
+def test_systemd_finds_no_fault_in_the_units(tmp_path):
+    """With programs that are there: the paths of a fresh machine are not on this one."""
+    (tmp_path / "qlib-.service.d").mkdir()
+    for path in (DEPLOY / "systemd").rglob("*.*"):
+        if path.is_file():
+            text = path.read_text().replace(
+                "/opt/qlib-platform/current/.venv/bin/python", sys.executable
+            )
+            (tmp_path / path.relative_to(DEPLOY / "systemd")).write_text(text)
+    names = [unit.name.replace("@.", "@1.") for unit in UNITS]
+    for unit in UNITS:
+        if "@." in unit.name:
+            (tmp_path / unit.name.replace("@.", "@1.")).symlink_to(unit.name)
+
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", *names],
+        cwd=tmp_path,
+        env={**os.environ, "SYSTEMD_UNIT_PATH": f"{tmp_path}:"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    ours = [line for line in done.stderr.splitlines() if "qlib" in line]
+    assert ours == []
+    assert done.returncode == 0, done.stderr
+
+
+# ── install.sh ──────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("command", ["all", "worker", "rollback", "uninstall"])
+def test_a_dry_run_says_the_steps_and_touches_nothing(command, tmp_path):
+    done = install(command, "--dry-run", "--purge")
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\n== ") >= 2 or command == "rollback"
+    assert not Path("/opt/qlib-platform").exists()
+    assert not Path("/etc/qlib-platform").exists()
+
+
+@pytest.mark.parametrize("words", [["everything"], ["all", "--fast"]])
+def test_what_it_does_not_know_it_does_not_guess(words):
+    done = install(*words)
+
+    assert done.returncode == 2
+    assert "install.sh COMMAND" in done.stdout + done.stderr
+
+
+# ── The other files ─────────────────────────────────────────────────────────────────────
+
+
+def test_the_environment_can_be_read_by_a_shell_and_by_systemd():
+    for line in (DEPLOY / "environment").read_text().splitlines():
+        assert re.fullmatch(r"#.*|PLATFORM_\w+=[^\s'\"$`\\]*", line), line
+
+
+@pytest.mark.redis
+def test_redis_takes_its_settings_and_its_user_may_ring_and_no_more(tmp_path):
+    import redis
+
+    from tests.e2e.platform_processes import redis_server
+    from tests.e2e.waiting import until
+
+    text = (DEPLOY / "redis.conf").read_text().replace("@REDIS_PASSWORD@", "secret")
+    # A short path: a unix socket's has at most 107 bytes.
+    folder = Path(tempfile.mkdtemp(prefix="qp-redis-"))
+    (folder / "redis.conf").write_text(
+        f"port 0\nunixsocket {folder}/redis.sock\ndir {folder}\n{text}"
+    )
+    server = subprocess.Popen([redis_server(), folder / "redis.conf"], stdout=subprocess.DEVNULL)
+    try:
+        until(lambda: (folder / "redis.sock").exists(), what="Redis")
+        url = f"unix://qlib:secret@{folder}/redis.sock"
+        with redis.Redis.from_url(url) as client:
+            assert client.rpush("rq:queue:cpu", "x") == 1
+            assert client.publish("asgi__group__training.tasks", "x") == 0
+            assert client.info()["maxmemory_policy"] == "noeviction"
+            for denied in ("FLUSHALL", "CONFIG GET *", "SET other 1", "KEYS *"):
+                with pytest.raises(redis.exceptions.NoPermissionError):
+                    client.execute_command(*denied.split())
+        with (
+            redis.Redis(unix_socket_path=f"{folder}/redis.sock") as nobody,
+            pytest.raises(redis.exceptions.AuthenticationError),
+        ):
+            nobody.ping()
+    finally:
+        server.terminate()
+        server.wait(timeout=10)
+        shutil.rmtree(folder)
+
+
+def test_the_compose_file_starts_commands_that_there_are():
+    told = yaml.safe_load((DEPLOY / "compose.yml").read_text())
+
+    for name in ("migrate", "reconcile", "worker"):
+        command = told["services"][name]["command"]
+        assert command[:2] == ["python", "manage.py"]
+        manage(command[2:])
+    assert {"database", "redis", "web"} < set(told["services"])
+
+
+def test_the_containerfile_copies_what_there_is():
+    text = (DEPLOY / "Containerfile").read_text()
+    for line in re.findall(r"^COPY (.*)$", text, flags=re.MULTILINE):
+        *sources, _ = line.split()
+        assert all((ROOT / source).exists() for source in sources)
+    for lock in re.findall(r"requirements/\w+\.txt", text):
+        assert (ROOT / lock).exists()
