@@ -145,6 +145,9 @@ def test_tasks_chosen_in_the_list_are_compared(finished, another, look):
     page.locator("button[value=compare]").click()
     expect(page.locator("table.beside").first).to_contain_text("Rank IC")
     expect(page.locator("#differences + div")).to_contain_text("num_boost_round")
+    # A chart's legend says a name as it is written.
+    legend = page.locator("[data-chart=excess] .legendtext").first
+    expect(legend).to_have_text("Finished <b>one</b>", timeout=20_000)
     for place in ("[data-chart=excess]", "#curves"):
         page.locator(place).scroll_into_view_if_needed()
         expect(page.locator(f"{place} .scatterlayer .trace")).to_have_count(2, timeout=20_000)

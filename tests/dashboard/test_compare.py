@@ -2,6 +2,7 @@
 
 import re
 
+from training import figures, services
 from training.states import Status
 
 
@@ -48,3 +49,17 @@ def test_without_tasks_one_chooses_from_the_finished(browser, make_task):
     assert "waiting" not in text
     sent = browser.post("/tasks/act", {"deed": "compare", "task": [task.id, "b"]})
     assert sent.url == f"/compare?tasks={task.id},b"
+
+
+def test_how_alike_predictions_are_stands_in_the_readers_order(browser, make_task):
+    tasks = sorted((done(make_task, f"n{n}", metrics={}) for n in range(2)), key=lambda t: t.id)
+    url = f"/compare?tasks={tasks[1].id},{tasks[0].id}"
+
+    assert "A worker computes it" in browser.get(url).content.decode()
+    answer = services.correlation(tasks)
+    ids = [task.id for task in tasks]
+    figures.keep(answer.key, value={"tasks": ids, "rank": [[1.0, 0.25], [0.25, 1.0]]})
+
+    table = browser.get(url).content.decode().partition("Mean daily rank correlation")[2]
+    rows = re.findall(r'<th scope="row">([^<]*)</th><td class="number">([^<]*)<', table)
+    assert rows[:2] == [(tasks[1].name, "1.000"), (tasks[0].name, "0.2500")]

@@ -59,8 +59,10 @@ def _correlation(tasks: list[TrainingTask]) -> dict[str, Any] | None:
         return None
     told: dict[str, Any] = {"state": answer.state, "error": answer.error, "rows": []}
     if answer.value:
-        by_id = {task.id: task for task in tasks}
-        those = [by_id[task_id] for task_id in answer.value["tasks"]]
+        # The figure is kept in the order of the ids; the page has the reader's.
+        place = {task_id: number for number, task_id in enumerate(answer.value["tasks"])}
+        those = [task for task in tasks if task.id in place]
+        rank = answer.value["rank"]
         told["those"] = those
-        told["rows"] = list(zip(those, answer.value["rank"], strict=True))
+        told["rows"] = [(a, [rank[place[a.id]][place[b.id]] for b in those]) for a in those]
     return told

@@ -54,7 +54,7 @@ function layout({ title, unit, rows, bars, stacked, xTitle, range }) {
     tickfont: { size: 11 }, automargin: true,
   };
   return {
-    title: { text: title, x: 0, xanchor: "left", xref: "paper", font: { size: 13, color: dark ? "#e3e8ec" : "#1b2227" }, y: 0.98, yanchor: "top" },
+    title: { text: text(title), x: 0, xanchor: "left", xref: "paper", font: { size: 13, color: dark ? "#e3e8ec" : "#1b2227" }, y: 0.98, yanchor: "top" },
     font: { family: "system-ui, sans-serif", size: 12, color: ink },
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     margin: { l: 48, r: 12, t: 34, b: 34 }, colorway: colours(),
@@ -67,10 +67,19 @@ function layout({ title, unit, rows, bars, stacked, xTitle, range }) {
   };
 }
 
+/** Plotly reads tags in its texts; what people and trainings write is text, and nothing else. */
+const text = (words) => words.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+
+/** A trace with its name, and the names along its axis, as mere text. */
+function said(trace) {
+  const named = { ...trace, name: text(String(trace.name ?? "")) };
+  return trace.orientation === "h" ? { ...named, y: trace.y.map((one) => text(String(one))) } : named;
+}
+
 /** Traces with `colorOf` keep their number's colour, whichever others are there. */
 function coloured(traces) {
   const own = colours();
-  return traces.map(({ colorOf, ...trace }) => (colorOf === undefined
+  return traces.map(said).map(({ colorOf, ...trace }) => (colorOf === undefined
     ? trace
     : { ...trace, meta: { colorOf }, line: { ...trace.line, color: own[colorOf % own.length], dash: DASHES[Math.floor(colorOf / own.length)] } }));
 }
@@ -101,7 +110,7 @@ export async function draw(element, source, traces, what) {
 export async function redraw(element, source, traces, what) {
   if (!element.classList.contains("js-plotly-plot")) return draw(element, source, traces, what);
   const Plotly = await plotly(source);
-  return Plotly.react(element, traces, layout({ ...what, rows: traces.length }));
+  return Plotly.react(element, coloured(traces), layout({ ...what, rows: traces.length }));
 }
 
 export const lines = (x, series, more = {}) =>
