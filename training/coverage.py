@@ -22,13 +22,13 @@ def of(dataset: Dataset, *, points: int = 500, today: date | None = None) -> dic
     """What there is of a dataset, day by day, its pauses, versions and health.
 
     points: days of the curve of instruments at most; completeness: rows that are there, of those
-    that the instruments' own spans promise.
+    that the instruments' own spans promise, an upper bound.
     """
     manifest = dataset.manifest
     days, spans = manifest["days"], manifest["instruments"]
     counts = _instruments_by_day(days, list(spans.values()))
-    promised = sum(counts) + len(manifest.get("benchmarks", [])) * len(days)
-    # A benchmark's rows are counted in, though its span is not told: never above 1.
+    promised = sum(counts)
+    # The rows of benchmarks are counted in, their spans are not told: so it is an upper bound.
     completeness = min(dataset.rows / promised, 1.0) if promised else None
     pauses = list(_pauses(days))
     kept = largest_triangles([(float(n), float(count)) for n, count in enumerate(counts)], points)
