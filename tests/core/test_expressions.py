@@ -1,6 +1,7 @@
 """Qlib's field language: what passes, what does not, and that nothing is ever evaluated."""
 
 import os
+import random
 import re
 
 import pytest
@@ -11,7 +12,7 @@ from training import catalogue, expressions
 from training.expressions import BadExpression, Binary, Call, Field, Number, parse, reach
 
 OPERATORS = catalogue.load().operators
-# 100,000 were tried once; few in the plain run.
+# Of either kind of fuzzing; few in the plain run. 100,000 mutations take some seconds.
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "2000"))
 
 
@@ -152,3 +153,46 @@ def test_whatever_passes_is_made_of_listed_operators_only(text):
     assert {name for name in names if not re.fullmatch(r"[eE]\d*", name)} <= set(OPERATORS)
     assert expressions.fields(tree)
     assert max(reach(tree)) <= expressions.MAX_REACH
+
+
+REAL = [text for columns in catalogue.load().columns.values() for text in columns.values()]
+MARKS = [
+    *"$()[]{}.,+-*/<>=&|'\"_0159aeflnot \\\n#@:;",
+    "lambda",
+    "Mean",
+    "Ref",
+    "$close",
+    "__class__",
+]
+
+
+def mutated(chance):
+    """One of Qlib's own expressions with up to four pieces put in, taken out or replaced."""
+    text = list(chance.choice(REAL))
+    for _ in range(chance.randint(1, 4)):
+        place = chance.randrange(len(text) + 1)
+        text[place : place + chance.randint(0, 1)] = chance.choice([*MARKS, ""])
+    return "".join(text)
+
+
+def test_a_mutation_of_qlibs_own_expressions_is_refused_or_made_of_listed_operators():
+    chance = random.Random(2026)  # noqa: S311
+    passed = 0
+    for _ in range(EXAMPLES):
+        text = mutated(chance)
+        try:
+            tree = parse(text, OPERATORS)
+        except BadExpression:
+            continue
+        passed += 1
+        assert named(text) <= set(OPERATORS), text
+        assert expressions.fields(tree), text
+        assert max(reach(tree)) <= expressions.MAX_REACH, text
+
+    assert EXAMPLES // 100 < passed < EXAMPLES // 2
+
+
+def named(text):
+    """Every word of the text that is no field, text in quotes or exponent of a number."""
+    left = re.sub(r"\$\w+|'[^']*'|\"[^\"]*\"|\b[0-9.]+[eE][-+]?\d+", " ", text)
+    return set(re.findall(r"[A-Za-z_]\w*", left))

@@ -24,7 +24,7 @@ from training.errors import InvalidConfig, TooLarge
 from training.workflow import Defaults, check, estimate, parse
 from training.workflow.yaml12 import BadYaml, compose
 
-# 100,000 were tried once; few in the plain run.
+# Of the fuzzing of a whole workflow; few in the plain run.
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "600"))
 YAML, JSON = "application/yaml", "application/json"
 MODEL = "task.model.kwargs"
