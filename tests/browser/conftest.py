@@ -10,12 +10,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.e2e import market, workflows
 from tests.e2e.platform_processes import Platform, running
 
 PASSWORD = "unused-9x"
+# Deadlines, not expectations: a busy machine may take its time.
+DEADLINE_MS = 90_000
+expect.set_options(timeout=DEADLINE_MS)
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 
@@ -86,6 +89,7 @@ def look(browser: Browser, stage: Stage) -> Iterator[Callable[..., Looker]]:
             viewport={"width": width, "height": 850},
             java_script_enabled=scripts,
         )
+        context.set_default_timeout(DEADLINE_MS)
         opened.append(context)
         looker = Looker(context.new_page())
         looking.append(looker)

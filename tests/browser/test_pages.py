@@ -12,7 +12,7 @@ pytestmark = [
     pytest.mark.e2e,
     pytest.mark.qlib,
     pytest.mark.redis,
-    pytest.mark.timeout(400),
+    pytest.mark.timeout(900),
 ]
 
 NASTY = '<script>window.broken = 1</script><img src=x onerror="window.broken = 1">'
@@ -41,10 +41,10 @@ def running_task(stage):
     """A task in its fit, as long as the test needs it."""
     task_id = stage.submit(name="Endless", **ENDLESS)
     client = stage.platform.client
-    until(lambda: client.task(task_id)["stage"] == "fit", what="the fit", within_s=120)
+    until(lambda: client.task(task_id)["stage"] == "fit", what="the fit", within_s=200)
     yield task_id
     client.act(task_id, "cancel")
-    client.final(task_id, within_s=60)
+    client.final(task_id, within_s=120)
 
 
 # ── Flows ───────────────────────────────────────────────────────────────────────────────
@@ -53,13 +53,13 @@ def running_task(stage):
 def test_a_workflow_goes_from_the_editor_to_its_report(stage, look):
     page = look().page
     page.goto("/new")
-    expect(page.locator("#verdict")).to_have_text("This workflow can run.", timeout=20_000)
+    expect(page.locator("#verdict")).to_have_text("This workflow can run.")
     text = page.input_value("#workflow")
     line = next(n for n, row in enumerate(text.split("\n"), 1) if "learning_rate" in row)
 
     page.fill("#workflow", text.replace("learning_rate", "learning_rat"))
     fault = page.locator("#findings li").first
-    expect(fault).to_contain_text("learning_rate", timeout=20_000)
+    expect(fault).to_contain_text("learning_rate")
     expect(fault.locator("button")).to_have_text(f"line {line}")
     expect(page.locator(f"#editor .lines b:nth-child({line})")).to_have_attribute("data-fault", "")
     fault.locator("button").click()
@@ -73,15 +73,15 @@ def test_a_workflow_goes_from_the_editor_to_its_report(stage, look):
 
     asked = {"instruments": 4, "rounds": 40, "name": "From the editor"}
     page.fill("#workflow", workflows.small(stage.market, **asked))
-    expect(page.locator("#verdict")).to_have_text("This workflow can run.", timeout=20_000)
+    expect(page.locator("#verdict")).to_have_text("This workflow can run.")
     page.click("#start")
     expect(page.locator("h1")).to_have_text("From the editor")
-    expect(page.locator(".headline")).to_contain_text("Rank IC", timeout=200_000)
+    expect(page.locator(".headline")).to_contain_text("Rank IC", timeout=300_000)
     expect(page.locator("#status")).to_have_text("completed")
     page.locator("[data-chart=return]").scroll_into_view_if_needed()
     expect(
         page.locator("[data-chart=return].js-plotly-plot .scatterlayer path").first
-    ).to_be_visible(timeout=20_000)
+    ).to_be_visible()
 
 
 def test_the_list_follows_a_task_without_a_reload(stage, look):
@@ -90,14 +90,12 @@ def test_the_list_follows_a_task_without_a_reload(stage, look):
 
     task_id = stage.submit(name="Seen at once", **ENDLESS)
     row = page.locator(f'tr[data-task="{task_id}"]')
-    expect(row).to_be_visible(timeout=10_000)
-    expect(row.locator(".status")).to_have_text("running", timeout=60_000)
+    expect(row).to_be_visible()
+    expect(row.locator(".status")).to_have_text("running")
     row.locator("input").check()
     page.locator("button[value=cancel]").click()
     page.click("text=Yes, cancel")
-    expect(page.locator(f'tr[data-task="{task_id}"] .status')).to_have_text(
-        "cancelled", timeout=20_000
-    )
+    expect(page.locator(f'tr[data-task="{task_id}"] .status')).to_have_text("cancelled")
 
 
 def test_curves_grow_and_a_killed_web_process_costs_nothing(stage, look, running_task):
@@ -105,19 +103,19 @@ def test_curves_grow_and_a_killed_web_process_costs_nothing(stage, look, running
     page.goto(f"/tasks/{running_task}")
     page.evaluate("() => { window.same = true }")
     page.locator("#curves").scroll_into_view_if_needed()
-    before = until(lambda: steps_shown(page), what="the first points", within_s=30)
-    until(lambda: len(steps_shown(page)) > len(before), what="more points", within_s=30)
+    before = until(lambda: steps_shown(page), what="the first points", within_s=90)
+    until(lambda: len(steps_shown(page)) > len(before), what="more points", within_s=90)
     slow_down(page)
 
     stage.platform.kill("web")
-    expect(page.locator("#alive")).to_have_attribute("data-state", "away", timeout=20_000)
+    expect(page.locator("#alive")).to_have_attribute("data-state", "away")
     stage.platform.start(workers=1)
-    expect(page.locator("#alive")).to_have_attribute("data-state", "live", timeout=60_000)
+    expect(page.locator("#alive")).to_have_attribute("data-state", "live")
     there = stage.platform.client.read(f"/api/tasks/{running_task}/metrics?name=train.l2").json()
     later = {point["step"] for point in there["results"]} - set(range(before[-1] + 1))
 
     assert len(later) > 10
-    until(lambda: later <= set(steps_shown(page)), what="every point", within_s=60)
+    until(lambda: later <= set(steps_shown(page)), what="every point", within_s=120)
     assert page.evaluate("() => window.same")
 
 
@@ -146,11 +144,11 @@ def test_tasks_chosen_in_the_list_are_compared(finished, another, look):
     expect(page.locator("table.beside").first).to_contain_text("Rank IC")
     expect(page.locator("#differences + div")).to_contain_text("num_boost_round")
     # A chart's legend says a name as it is written.
-    legend = page.locator("[data-chart=excess] .legendtext").first
-    expect(legend).to_have_text("Finished <b>one</b>", timeout=20_000)
+    legend = page.locator("[data-chart=excess] .legendtext")
+    expect(legend).to_have_text(["Finished two", "Finished <b>one</b>"])
     for place in ("[data-chart=excess]", "#curves"):
         page.locator(place).scroll_into_view_if_needed()
-        expect(page.locator(f"{place} .scatterlayer .trace")).to_have_count(2, timeout=20_000)
+        expect(page.locator(f"{place} .scatterlayer .trace")).to_have_count(2)
 
 
 def test_names_and_messages_of_others_do_nothing(stage, look):
@@ -212,7 +210,7 @@ def test_axe_finds_nothing_and_nothing_is_wider_than_the_screen(
         ), path
     page.goto("/new")
     page.fill("#workflow", "task: {model: {class: Nothing}}")
-    expect(page.locator("#findings li").first).to_be_visible(timeout=20_000)
+    expect(page.locator("#findings li").first).to_be_visible()
     assert faults_of(page) == []
 
 
