@@ -141,6 +141,8 @@ class TrainingTask(models.Model):
                 condition=Q(status=Status.COMPLETED),
             ),
             models.Index(name="task_by_status", fields=["status", "-created_at"]),
+            models.Index(name="task_newest_of_model", fields=["model", "-created_at", "-id"]),
+            models.Index(name="task_newest_of_dataset", fields=["dataset", "-created_at", "-id"]),
         ]
 
     def __str__(self) -> str:
