@@ -4,8 +4,10 @@ from datetime import UTC, datetime
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection
 from django.db.models import QuerySet
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from tests.factories import WORKER, make_worker
 from training import presets
@@ -162,6 +164,21 @@ def test_dates_by_index_are_those_that_django_finds(make_task, kind):
 
     assert found == list(QuerySet.datetimes(rows, "at", kind))
     assert indexed(rows.none()).datetimes("at", kind) == []
+
+
+def test_lists_never_look_at_every_row(admin, make_task):
+    """No list of different values, and no first and last in one: on SQLite both read it all."""
+    make_task()
+
+    with CaptureQueriesContext(connection) as asked:
+        for model in ("trainingtask", "taskevent"):
+            assert admin.get(f"/admin/training/{model}/").status_code == 200
+
+    told = [query["sql"] for query in asked]
+    ours = [sql for sql in told if "training_task" in sql or "training_training" in sql]
+    assert ours
+    assert not [sql for sql in ours if "DISTINCT" in sql]
+    assert not [sql for sql in ours if "MIN(" in sql and "MAX(" in sql]
 
 
 def test_the_journal_is_looked_through_by_date(admin, make_task):

@@ -8,6 +8,7 @@ from typing import Any
 
 from django import forms
 from django.apps import apps
+from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.base_user import AbstractBaseUser
@@ -91,6 +92,23 @@ class ModelFilter(DatasetFilter):
         return tasks.filter(model=self.value()) if self.value() else tasks
 
 
+class QueueFilter(DatasetFilter):
+    """The queues there are."""
+
+    title = "queue"
+    parameter_name = "queue"
+
+    def lookups(
+        self, request: HttpRequest, model_admin: "admin.ModelAdmin[Any]"
+    ) -> list[tuple[str, str]]:
+        return [(name, name) for name in settings.QUEUES]
+
+    def queryset(
+        self, request: HttpRequest, tasks: QuerySet[TrainingTask]
+    ) -> QuerySet[TrainingTask]:
+        return tasks.filter(queue=self.value()) if self.value() else tasks
+
+
 @admin.register(TrainingTask)
 class TaskAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     """Tasks, alive: the page's script listens to the tasks' socket, or else looks by itself."""
@@ -112,7 +130,7 @@ class TaskAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     list_display_links = ("short_id",)
     list_filter = (
         "status",
-        "queue",
+        QueueFilter,
         "pinned",
         DatasetFilter,
         ModelFilter,

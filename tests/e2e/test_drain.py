@@ -8,12 +8,12 @@ from .conftest import Ground
 from .platform_processes import Platform
 from .waiting import until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.qlib, pytest.mark.redis, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.e2e, pytest.mark.qlib, pytest.mark.redis, pytest.mark.timeout(900)]
 
 
 def trained_by(client: Client, ground: Ground) -> str:
     task_id = client.submit(workflows.small(ground.market, instruments=4, rounds=3))
-    task = client.final(task_id, within_s=120)
+    task = client.final(task_id, within_s=200)
     assert task["status"] == "completed", task["error"]
     return str(task["worker"])
 
