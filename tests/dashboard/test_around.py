@@ -58,3 +58,11 @@ def test_a_dataset_shows_its_reach_and_its_holes(browser, settings):
     assert "2012-02-29 to 2012-03-21" in text
     assert "synthetic prices" in text
     assert "<code>v1</code>" in text
+
+
+def test_a_dataset_without_a_hole_is_covered_whole(browser):
+    row = make_dataset("whole")
+    row.rows += len(row.manifest["days"])  # its benchmark's
+    row.save(update_fields=["rows"])
+
+    assert "<strong>100 %</strong>" in browser.get("/datasets").content.decode()

@@ -32,7 +32,8 @@ def _card(row: Dataset) -> dict[str, Any]:
     spans = manifest.get("instruments", {})
     root = settings.DATASETS_DIR / row.name
     ended = sum(1 for first, last in spans.values() if last < row.last_day.isoformat())
-    cells = len(days) * row.instrument_count
+    # The benchmarks' rows are counted among the dataset's, their names not among its instruments.
+    cells = len(days) * (row.instrument_count + len(manifest.get("benchmarks", [])))
     return {
         "row": row,
         "day_count": len(days),
