@@ -10,17 +10,22 @@ pytest.importorskip("qlib")
 
 import qlib.data.dataset.loader as qlib_loaders  # noqa: E402
 from qlib.contrib.data.handler import Alpha158  # noqa: E402
+from qlib.data.dataset.handler import DataHandlerLP  # noqa: E402
 from qlib.data.ops import Mean, Operators  # noqa: E402
 
 from tests.engine.features.against_qlib import differences, open_with_qlib  # noqa: E402
 from tests.engine.features.dirty_store import write_dirty_store  # noqa: E402
 from training.engine.features.columns import ScratchColumns  # noqa: E402
+from training.engine.features.frames import table_of  # noqa: E402
+from training.engine.features.lean_handler import lean_handlers  # noqa: E402
 from training.engine.features.loader import (  # noqa: E402
     Evaluator,
     RefusedExpression,
     fast_loading,
     loader_class,
 )
+from training.engine.features.processors import fast_processors  # noqa: E402
+from training.engine.features.shared import SharedColumns  # noqa: E402
 
 START, END = "2015-09-01", "2016-05-02"
 
@@ -195,3 +200,47 @@ def test_scratch_columns_leave_no_file_behind(load_both, evaluator):
     load_both(["$close"])
 
     assert not list(evaluator.source.folder.glob("features-*"))
+
+
+class Leader:
+    """Answers as a leader would that shares nothing, or to whom every column is new."""
+
+    def __init__(self, *, shares):
+        self.shares = shares
+        self.told = []
+
+    def ask(self, question, *, timeout_s):
+        if not self.shares:
+            return {"off": "nothing is shared"}
+        keys = [f"{number:064x}" for number in range(len(question["expressions"]))]
+        columns = [{"state": "make", "key": key} for key in keys]
+        return {"columns": columns, "store": "store", "waiting_for": []}
+
+    def tell(self, message):
+        self.told.append(message["op"])
+
+    def say(self, message):
+        raise AssertionError(message)
+
+
+@pytest.mark.parametrize("shares", [False, True])
+def test_a_handler_on_columns_of_the_shared_store_is_the_same(store, tmp_path, monkeypatch, shares):
+    monkeypatch.chdir(tmp_path)
+    leader = Leader(shares=shares)
+    source = SharedColumns(leader, threads=2)
+    evaluator = Evaluator(source, threads=2, on_block=lambda done, total: None)
+
+    def build():
+        config = {"feature": (["Std($close, 5)", "$open"], ["A", "B"]), "label": (["$low"], ["L"])}
+        loader = {"class": "QlibDataLoader", "kwargs": {"config": config}}
+        learn = [{"class": "DropnaLabel"}, {"class": "CSZScoreNorm"}]
+        return DataHandlerLP("all", START, END, data_loader=loader, learn_processors=learn)
+
+    with fast_loading(evaluator), fast_processors(2), lean_handlers(2):
+        handler = build()
+    plain = build()
+
+    assert leader.told == (["made"] if shares else [])
+    for name in ("_data", "_infer", "_learn"):
+        assert_same(getattr(handler, name), getattr(plain, name))
+    assert table_of(handler._data) is not None

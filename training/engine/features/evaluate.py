@@ -18,8 +18,8 @@ from training.engine.features.windows import scatter
 
 OnBlock = Callable[[int, int], None]
 """Called between blocks, in the caller's thread: instruments done, instruments in all."""
-# A step's result of so many rows stays in the processor's cache.
-BLOCK_ROWS = 50_000
+# So many rows of a step stay in the processor's cache, and a cancel is heard after each such block.
+BLOCK_ROWS = 24_000
 
 
 def evaluate(
@@ -39,10 +39,15 @@ def evaluate(
     if not all(len(column) == len(rows) and column.flags.c_contiguous for column in out):
         raise ValueError(f"every column must be contiguous and have {len(rows)} rows")
     groups = _groups(formulas, rows, out)
+    # Made here, as each thread would make them anew.
+    positions = rows.positions
     total = len(rows.instruments)
     done = 0
     with ThreadPoolExecutor(threads, thread_name_prefix="features") as pool:
-        blocks = {pool.submit(_fill, groups, rows, block): len(block) for block in _blocks(rows)}
+        blocks = {
+            pool.submit(_fill, groups, rows, positions, block): len(block)
+            for block in _blocks(rows)
+        }
         try:
             for finished in as_completed(blocks):
                 finished.result()
@@ -84,15 +89,15 @@ def _blocks(rows: Rows) -> Iterator[range]:
         first = max(last, first + 1)
 
 
-def _fill(groups: Sequence[_Group], rows: Rows, block: range) -> None:
+def _fill(groups: Sequence[_Group], rows: Rows, positions: Places, block: range) -> None:
     """One block of every column."""
     names = [rows.instruments[k] for k in block]
     series = cache(rows.files.read)
-    positions = rows.positions[rows.bounds[block.start] : rows.bounds[block.stop]]
+    places = positions[rows.bounds[block.start] : rows.bounds[block.stop]]
     days = [rows.days[rows.bounds[k] : rows.bounds[k + 1]] for k in block]
     # Columns are written from front to back, which is what memory likes best.
-    order = np.argsort(positions)
-    targets = positions[order]
+    order = np.argsort(places)
+    targets = places[order]
     with np.errstate(all="ignore"):
         for group in groups:
             work = Block(group.graph, group.plan, series, names, group.start, group.end)
