@@ -470,6 +470,24 @@ def test_a_store_without_room_costs_only_the_sharing(side, settings):
     assert second.made == ["$open"]
 
 
+def test_the_files_of_what_had_to_go_are_removed(side, settings):
+    settings.FEATURES_MAX_BYTES = 2 * columnfile.size(ROWS)
+    first = side()
+    first.get("$close", "$open")
+    first.finish()
+    maker = first.desk.maker
+    lifecycle.fail(maker.task_id, attempt=maker.attempt, code="training_error", error="x")
+    second = side()
+
+    second.get("$high")
+    second.finish()
+
+    rows = set(FeatureColumn.objects.values_list("key", flat=True))
+    assert {path.stem for path in stored(settings)} == rows
+    assert len(rows) == 2
+    assert features.figures()["evicted"] == 1
+
+
 def test_with_sharing_switched_off_no_row_and_no_file_is_made(side, settings):
     settings.FEATURES_MAX_BYTES = 0
     only = side()
