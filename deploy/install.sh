@@ -157,9 +157,7 @@ tables() {
 
 units() {
     step "systemd units: ${WORKERS//,/ }${1:+ and the rest}"
-    run install -d -m 0755 "$UNITS/qlib-.service.d"
-    run cp "$SOURCE/deploy/systemd/"*.* "$UNITS/"
-    run cp "$SOURCE/deploy/systemd/qlib-.service.d/common.conf" "$UNITS/qlib-.service.d/"
+    run cp -r "$SOURCE/deploy/systemd/." "$UNITS/"
     write "$UNITS/qlib-.service.d/release.conf" 0644 root:root <<<"$(printf '[Service]\nEnvironment=PLATFORM_RELEASE=%s' "$RELEASE")"
     systemd daemon-reload
 }
