@@ -228,10 +228,11 @@ def run(trainer, store, tmp_path_factory):
     """Runs one training to its end: `run(task, order=…, rounds=…)`."""
     dataset = {"name": "sp50", "path": str(store), "region": "us", "fingerprint": "f1"}
 
-    def run(task, *, order=None, rounds=ROUNDS, plain=False):
+    def run(task, *, order=None, rounds=ROUNDS, plain=False, evaluator="platform"):
         folder = tmp_path_factory.mktemp("scratch")
         config = {"task": task, "platform": {"rounds": rounds}}
         job = {"task_id": "t", "attempt": 1, "config": config, "dataset": dataset, "threads": 1}
+        job["evaluator"] = evaluator
         spec = {"folder": str(folder), "task": task, "job": job, "order": order, "plain": plain}
         trainer.stdin.write(json.dumps(spec) + "\n")
         trainer.stdin.flush()
@@ -417,6 +418,17 @@ def test_the_data_and_versions_are_those_really_used(lightgbm):
     }
     assert TEST_DAYS * INSTRUMENTS < lightgbm.result["data"]["rows"] <= 3 * 253 * INSTRUMENTS
     assert {"python", "qlib", "lightgbm", "numpy", "pandas"} <= set(lightgbm.result["versions"])
+
+
+@pytest.mark.parametrize("model", ["lightgbm", "linear"])
+def test_qlib_as_evaluator_gives_the_same_to_the_last_bit_and_the_result_tells(run, model):
+    ours, theirs = run(task_of(model)), run(task_of(model), evaluator="qlib")
+
+    assert ours.result["versions"]["evaluator"] == "platform 1"
+    assert theirs.result["versions"]["evaluator"] == "qlib"
+    assert ours.result["metrics"] == theirs.result["metrics"]
+    for name in ("pred.pkl", "label.pkl"):
+        pd.testing.assert_frame_equal(ours.load(name), theirs.load(name), check_exact=True)
 
 
 def test_the_log_has_no_times_of_its_own_and_names_who_speaks(lightgbm):
