@@ -167,7 +167,7 @@ nginx_site() {
     if [ ! -e "$CERTIFICATE" ]; then
         echo "   a certificate that browsers warn of, until --certificate and --key name a real one"
         run openssl req -x509 -newkey rsa:2048 -nodes -days 825 -subj "/CN=$HOST" \
-            -addext "subjectAltName=DNS:$HOST" -keyout "$KEY" -out "$CERTIFICATE" -quiet
+            -addext "subjectAltName=DNS:$HOST" -keyout "$KEY" -out "$CERTIFICATE"
         run chmod 0600 "$KEY"
     fi
     run usermod -a -G qlib www-data
