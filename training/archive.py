@@ -66,13 +66,19 @@ def keep(
         _open_to_group(source)
         _put_in_place(source, folder(task))
     except OSError as error:
-        raise NotKept(*_told(error)) from error
+        _remove_half(task)
+        raise NotKept(*told(error)) from error
     return list(files.values())
 
 
 def discard(task: TrainingTask) -> None:
     """Remove what a fenced attempt has left; no row speaks of it."""
     shutil.rmtree(folder(task), ignore_errors=True)
+
+
+def holds(task: TrainingTask) -> bool:
+    """Whether the attempt's log and curves are in their place."""
+    return (folder(task) / CURVES).is_file()
 
 
 def clear_rows(task: TrainingTask) -> None:
@@ -114,7 +120,7 @@ def _put_in_place(source: Path, target: Path) -> None:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        beside = target.with_name(f".{target.name}.part")
+        beside = _beside(target)
         shutil.rmtree(beside, ignore_errors=True)
         shutil.copytree(source, beside)
         beside.rename(target)
@@ -127,6 +133,15 @@ def _open_to_group(root: Path) -> None:
     root.chmod(0o750)
     for path in root.rglob("*"):
         path.chmod(0o750 if path.is_dir() else 0o640)
+
+
+def _beside(target: Path) -> Path:
+    return target.with_name(f".{target.name}.part")
+
+
+def _remove_half(task: TrainingTask) -> None:
+    """What could not be copied to its end; nobody has seen it."""
+    shutil.rmtree(_beside(folder(task)), ignore_errors=True)
 
 
 def _sync(directory: Path) -> None:
@@ -142,7 +157,10 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _told(error: OSError) -> tuple[str, str]:
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+def told(error: OSError) -> tuple[str, str]:
+    """The code and the sentence for a file that could not be written."""
+    full = {errno.ENOSPC, errno.EDQUOT}
+    # A copy of a folder gathers its errors, and keeps of each the text alone.
+    if error.errno in full or any(os.strerror(number) in str(error) for number in full):
         return "disk_full", "The disk is full: free some space, then retry this task"
-    return "not_kept", f"The result could not be kept: {error.strerror}"
+    return "not_kept", f"The result could not be kept: {error.strerror or error}"

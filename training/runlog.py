@@ -4,6 +4,7 @@ The training writes raw bytes to a file of its own, so that it never waits for i
 leader reads what is new, stamps each line and keeps the stamped text beside it.
 """
 
+import logging
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +12,8 @@ from pathlib import Path
 from django.conf import settings
 
 from .sanitise import clean_text
+
+log = logging.getLogger(__name__)
 
 READ_BYTES = 65_536
 MAX_LINE = 4_096
@@ -59,7 +62,6 @@ class RunLog:
         if self._partial.strip():
             pieces.append(self._keep(_stamped(self._partial)))
             self._partial = b""
-        self._kept.flush()
         return "".join(pieces)
 
     def _is_stale(self) -> bool:
@@ -72,8 +74,12 @@ class RunLog:
         if self._written > settings.LOG_MAX_BYTES:
             self._full = True
             text = f"{_now()} leader: the log is cut here, at {settings.LOG_MAX_BYTES} bytes\n"
-        self._kept.write(text)
-        self._kept.flush()
+        try:
+            self._kept.write(text)
+            self._kept.flush()
+        except OSError as error:
+            # A full disk must not end the leader; what it reports still reaches the database.
+            log.warning("the log can't be written here: %s", error)
         return text
 
 

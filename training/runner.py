@@ -8,6 +8,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -97,8 +98,11 @@ def lead(
 
     stop_asked: whether the worker is to stop in order; the task then goes back to the queue.
     """
-    shutil.rmtree(scratch, ignore_errors=True)
-    (scratch / archive.HOME).mkdir(parents=True, mode=0o700)
+    try:
+        runlog = _make_room(scratch)
+    except OSError as problem:
+        _refuse(task, problem)
+        return
     ledger = Ledger(task.id, attempt=task.attempt)
     ledger.start()
     attempt = Attempt(
@@ -108,7 +112,7 @@ def lead(
         stop_asked=stop_asked,
         ledger=ledger,
         desk=Desk(task, home=scratch / archive.HOME),
-        runlog=RunLog(scratch),
+        runlog=runlog,
         pace=Pace.of(task),
     )
     try:
@@ -119,6 +123,22 @@ def lead(
             archive.discard(task)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _make_room(scratch: Path) -> RunLog:
+    """A place for the attempt, and its log there. Raises: OSError."""
+    shutil.rmtree(scratch, ignore_errors=True)
+    (scratch / archive.HOME).mkdir(parents=True, mode=0o700)
+    return RunLog(scratch)
+
+
+def _refuse(task: TrainingTask, problem: OSError) -> None:
+    """There is no room to start in: another attempt here would fare no better."""
+    code, error = archive.told(problem)
+    log.error("%s: attempt %s could not start: %s", task.id, task.attempt, problem)
+    # That somebody else has ended it meanwhile is an end too.
+    with suppress(Fenced):
+        insist(lambda: lifecycle.fail(task.id, attempt=task.attempt, code=code, error=error))
 
 
 def _is_recorded(task: TrainingTask) -> bool:
@@ -287,7 +307,8 @@ def _record(attempt: Attempt, kind: str, code: str, error: str) -> None:
     if attempt.ledger.fenced:
         raise Fenced(f"{task.id} is not running as attempt {task.attempt} any more")
     insist(lambda: _end(attempt, kind, code=code, error=error, artifacts=kept))
-    insist(lambda: archive.clear_rows(task))
+    if archive.holds(task):
+        insist(lambda: archive.clear_rows(task))
 
 
 def _end(
