@@ -16,7 +16,7 @@ LOCK := cd requirements && ../.venv/bin/uv pip compile --quiet --universal --pyt
 	--excludes left_out.txt $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help run install models torch test test-fast check format lock clean
+.PHONY: help run install models torch test test-fast faults check format lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -41,6 +41,11 @@ test: install-dev ## Run the whole test suite (MARKET_DATA and QLIB_EXAMPLES nam
 
 test-fast: install-dev ## Run the tests that need no worker, no Redis and no Qlib
 	@$(TESTS) -n 2 -m "not redis and not qlib and not e2e and not postgres"
+
+faults: install-dev ## Run five rounds of every fault, and the long form of the tests around them (hours)
+	@$(NOTICE)
+	@ROUNDS=5 MODEL_EXAMPLES=2000 RACE_ROUNDS=200 CRASH_ROUNDS=5 $(TESTS) tests/faults
+	@$(VENV) -m tests.faults.mutants
 
 check: install-dev ## Check style, types, import contracts and migrations
 	@$(VENV) -m ruff check .
