@@ -191,6 +191,14 @@ def test_a_shutdown_uses_up_no_attempt(make_task):
     assert task.losses == 0
 
 
+def test_the_next_attempt_begins_at_nought(make_task):
+    task = make_task(status=Status.RUNNING)
+    lifecycle.report(task.id, lifecycle.News(progress=50.0), attempt=1)
+    lifecycle.requeue(task.id, attempt=1, reason=RequeueReason.SHUTDOWN)
+
+    assert lifecycle.claim_next("cpu", extras=[], worker="w").progress == 0.0
+
+
 def test_a_lease_that_still_holds_is_not_expired(make_task):
     task = make_task(status=Status.RUNNING)
 
