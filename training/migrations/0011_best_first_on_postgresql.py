@@ -1,5 +1,7 @@
 """The best by a metric from an index, on PostgreSQL: SQLite has no index with its nulls last."""
 
+from typing import Any
+
 from django.db import migrations
 
 METRICS = (
@@ -13,7 +15,7 @@ METRICS = (
 )
 
 
-def create(apps, schema_editor):
+def create(apps: Any, schema_editor: Any) -> None:
     if schema_editor.connection.vendor == "postgresql":
         for metric in METRICS:
             schema_editor.execute(
@@ -22,7 +24,7 @@ def create(apps, schema_editor):
             )
 
 
-def drop(apps, schema_editor):
+def drop(apps: Any, schema_editor: Any) -> None:
     if schema_editor.connection.vendor == "postgresql":
         for metric in METRICS:
             schema_editor.execute(f"DROP INDEX task_best_{metric}")
