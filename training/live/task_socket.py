@@ -1,6 +1,7 @@
 """One task's events to one client: a snapshot or what follows a number, then all that comes."""
 
 from collections.abc import Iterator
+from itertools import zip_longest
 from typing import Any
 
 from training.states import EventKind
@@ -131,7 +132,7 @@ class TaskSocket(Socket):
 def _joined(lines: list[Line]) -> Iterator[Line]:
     """The lines, of each run of progress only the last, which names the first in `from_seq`."""
     first: int | None = None
-    for line, following in zip(lines, [*lines[1:], None], strict=True):
+    for line, following in zip_longest(lines, lines[1:]):
         is_progress = line.kind == EventKind.PROGRESS
         if is_progress and following is not None and following.kind == EventKind.PROGRESS:
             first = line.seq if first is None else first
