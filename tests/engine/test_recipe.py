@@ -8,6 +8,7 @@ import pytest
 
 from tests.core.workflow_cases import changed, checked, workflow
 from training import catalogue
+from training.engine import fit
 from training.engine.recipe import RefusedConfig, task_for_qlib
 from training.workflow import canonical
 
@@ -163,6 +164,8 @@ def test_every_offered_model_can_be_constructed_from_what_the_check_gives(tmp_pa
         task = {"model": model, "dataset": workflow()["task"]["dataset"], "record": []}
         canonical.complete(task, catalogue=catalogue.load(), threads=2)
         made = task_for_qlib({"task": task})["model"]
+        if fit.needs_plateau_scheduler(made["class"], made["kwargs"]):
+            made["kwargs"]["scheduler"] = fit.plateau_scheduler()
         try:
             getattr(importlib.import_module(made["module_path"]), made["class"])(**made["kwargs"])
         except Exception as error:
