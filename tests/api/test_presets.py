@@ -25,6 +25,7 @@ def test_at_least_twelve_are_offered_and_every_one_can_run_here(api, dataset):
     for offer in offers:
         verdict = check(offer["workflow"].encode(), content_type="application/yaml")
         assert [fault.as_dict() for fault in verdict.faults] == [], offer["name"]
+        assert not any("the label looks" in one.message for one in verdict.warnings), offer["name"]
         assert verdict.workflow.model == offer["model"]
         assert verdict.workflow.needs == offer["needs"]
 
@@ -50,8 +51,8 @@ def test_segments_are_of_the_dataset_and_none_sees_the_next(dataset):
     assert parts["train"][0] == days[0]
     order = [days.index(day) for part in ("train", "valid", "test") for day in parts[part]]
     assert order == sorted(order)
-    assert order[2] - order[1] == order[4] - order[3] == presets.LOOK_AHEAD
-    assert order[5] == len(days) - 1 - presets.LOOK_AHEAD
+    assert order[2] - order[1] == order[4] - order[3] == presets.GAP
+    assert order[5] == len(days) - 1 - presets.GAP
     assert (order[1] - order[0]) / len(days) == pytest.approx(presets.TRAIN, abs=0.01)
 
 

@@ -23,8 +23,9 @@ SHIPPED = Path(__file__).parent / "official"
 
 TRAIN, VALID = 0.56, 0.17
 """Shares of the days; the rest is the test. Near Qlib's own examples (2008-2014, 2016, 2020)."""
-LOOK_AHEAD = 2
-"""Days that Qlib's label looks ahead: segments stay so far apart, so that none sees the next."""
+GAP = 3
+"""Days from one segment's last to the next one's first: Qlib's label looks two days ahead, so no
+label knows a price of the next segment."""
 COSTS: dict[str, dict[str, Any]] = {
     "cn": {"limit_threshold": 0.095, "open_cost": 0.0005, "close_cost": 0.0015, "min_cost": 5},
     "us": {"open_cost": 0.0005, "close_cost": 0.0005, "min_cost": 1},
@@ -117,8 +118,8 @@ def segments_of(days: list[str]) -> dict[str, list[str]]:
     """Train, valid and test one after the other, with the label's look-ahead between them."""
     last = len(days) - 1
     train_end, valid_end = int(last * TRAIN), int(last * (TRAIN + VALID))
-    ends = [(0, train_end - LOOK_AHEAD), (train_end, valid_end - LOOK_AHEAD)]
-    ends.append((valid_end, last - LOOK_AHEAD))
+    ends = [(0, train_end - GAP), (train_end, valid_end - GAP)]
+    ends.append((valid_end, last - GAP))
     parts = zip(("train", "valid", "test"), ends, strict=True)
     return {part: [days[max(first, 0)], days[max(end, 0)]] for part, (first, end) in parts}
 
