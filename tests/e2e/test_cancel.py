@@ -3,16 +3,16 @@
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from . import process_tree, workflows
+from . import market, process_tree, workflows
 from .client import Subscriber
 from .conftest import Ground
-from .platform_processes import Platform
+from .platform_processes import Platform, running
 from .waiting import until
 
 ROUNDS = int(os.environ.get("ROUNDS", "1"))
@@ -33,6 +33,14 @@ LONG_IN: dict[str, dict[str, int]] = {
     "fit": {"instruments": 4, "rounds": 100_000},
     "backtest": {"instruments": 6, "rounds": 5, "fit_days": 200, "test_days": 1_500},
 }
+
+
+@pytest.fixture(scope="module")
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
+    """A platform whose features Qlib computes: by ours they are there before one could cancel."""
+    datasets = tmp_path_factory.mktemp("datasets")
+    with running(database_url=None, datasets_dir=datasets, EVALUATOR="qlib") as platform:
+        yield Ground(platform, market.import_into(platform))
 
 
 def test_a_pending_task_is_cancelled_at_once_and_never_starts(

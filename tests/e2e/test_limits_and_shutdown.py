@@ -62,11 +62,13 @@ def test_too_much_memory_fails_with_the_peak_and_the_worker_goes_on(
     platform.settings["TRAINING_MEMORY_BYTES"] = LITTLE_BYTES
     platform.start_worker("worker-1")
     worker = platform.processes["worker-1"].pid
+    # Runs before have shown what it takes: who does not wait would be refused.
+    text = workflows.small(ground.market, when_no_worker="wait")
     try:
-        task_id = platform.client.submit(workflows.small(ground.market))
+        task_id = platform.client.submit(text)
         heard = watch(task_id)
         task = platform.client.final(task_id, within_s=120)
-        second = platform.client.submit(workflows.small(ground.market))
+        second = platform.client.submit(text)
         again = platform.client.final(second, within_s=120)
     finally:
         del platform.settings["TRAINING_MEMORY_BYTES"]
