@@ -66,8 +66,9 @@ MODELS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "GATs": ("gats_Alpha158", FEW_EPOCHS, MANY_EPOCHS),
 }
 HEAD = (
-    "| model | data s | fit s | all s | events | of the fit | points | IC | cancelled after |",
-    "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+    "| model | data s | fit s | all s | events | of the fit | points | IC | cancelled after "
+    "| IC by round |",
+    "|---|--:|--:|--:|--:|--:|--:|--:|--:|---|",
 )
 
 
@@ -105,7 +106,7 @@ class _NoAliases(yaml.SafeDumper):
 
 
 def trained(client: Client, text: str) -> list[str]:
-    """The cells of one training, up to the IC."""
+    """The cells of one training, up to the IC; last, whether it was told by round."""
     began = time.monotonic()
     heard = Subscriber(client, client.submit(text))
     task = client.final(heard.task_id, within_s=600)
@@ -113,14 +114,15 @@ def trained(client: Client, text: str) -> list[str]:
     heard.wait_for_end()
     heard.leave()
     if task["status"] != "completed":
-        return [f"{task['status']}: {task['error'][:120]}", *[""] * 6]
+        return [f"{task['status']}: {task['error'][:120]}", *[""] * 7]
     fit = [one for one in heard.heard if _fits(one)]
     points = client.read(f"/api/tasks/{heard.task_id}/metrics").json()["results"]
     result = task["result"]
     seconds = [f"{result['timings'][stage]:.1f}" for stage in ("data", "fit")]
     ic = result["metrics"].get("ic")
     counts = [str(task["last_seq"]), str(len(fit)), str(len(points))]
-    return [*seconds, f"{took:.1f}", *counts, "" if ic is None else f"{ic:.3f}"]
+    by_round = "yes" if any(point["name"].endswith("valid_ic") for point in points) else "–"
+    return [*seconds, f"{took:.1f}", *counts, "" if ic is None else f"{ic:.3f}", by_round]
 
 
 def cancelled(client: Client, text: str) -> str:
@@ -176,7 +178,9 @@ def main() -> None:
             example, few, many = MODELS[name]
             text = next(options.examples.rglob(f"workflow_config_{example}.yaml")).read_bytes()
             cells = trained(platform.client, moved(text, few, name))
+            by_round = cells.pop()
             cells.append(cancelled(platform.client, moved(text, {**few, **many}, name)))
+            cells.append(by_round)
             sys.stdout.write(f"| {name} | {' | '.join(cells)} |\n")
             sys.stdout.flush()
 

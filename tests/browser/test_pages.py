@@ -105,6 +105,7 @@ def test_curves_grow_and_a_killed_web_process_costs_nothing(stage, look, running
     page.locator("#curves").scroll_into_view_if_needed()
     before = until(lambda: steps_shown(page), what="the first points", within_s=90)
     until(lambda: len(steps_shown(page)) > len(before), what="more points", within_s=90)
+    until(lambda: steps_shown(page, "valid_ic"), what="the validation IC", within_s=90)
     slow_down(page)
 
     stage.platform.kill("web")
@@ -119,11 +120,12 @@ def test_curves_grow_and_a_killed_web_process_costs_nothing(stage, look, running
     assert page.evaluate("() => window.same")
 
 
-def steps_shown(page: Page) -> list[int]:
-    """Steps of one curve, as the chart has them."""
+def steps_shown(page: Page, curve: str = "train.l2") -> list[int]:
+    """Steps of one curve, as the charts have them."""
     return page.evaluate(
-        "() => document.querySelector('#curves .js-plotly-plot')?.data"
-        "?.find((one) => one.name === 'train.l2')?.x ?? []"
+        "(name) => [...document.querySelectorAll('#curves .js-plotly-plot')]"
+        ".flatMap((chart) => chart.data).find((one) => one.name === name)?.x ?? []",
+        curve,
     )
 
 

@@ -14,6 +14,7 @@ progress = pytest.importorskip("training.engine.progress")
 from training.engine.curves import Curves, curve_name  # noqa: E402
 from training.engine.progress_boosters import watched_boosters  # noqa: E402
 from training.engine.progress_torch import observed_scores, watched_torch  # noqa: E402
+from training.engine.validation_ic import ValidationIC  # noqa: E402
 
 
 class FakeReporter:
@@ -41,6 +42,10 @@ def watch_of(reporter):
     return progress.FitWatch(reporter, Curves(reporter))
 
 
+def boosters_watched_by(reporter):
+    return watched_boosters(object(), watch_of(reporter), ValidationIC(object()))
+
+
 @pytest.fixture
 def table():
     generator = np.random.default_rng(0)
@@ -53,7 +58,7 @@ def train_lightgbm(table, reporter, *, rounds=20):
     train = lightgbm.Dataset(table[0][:300], label=table[1][:300])
     valid = lightgbm.Dataset(table[0][300:], label=table[1][300:])
     params = {"objective": "mse", "verbosity": -1, "num_threads": 1, "learning_rate": 0.9}
-    with watched_boosters(object(), watch_of(reporter)):
+    with boosters_watched_by(reporter):
         return lightgbm.train(
             params,
             train,
@@ -91,7 +96,7 @@ def test_xgboost_finished_early_holds_only_the_rounds_up_to_the_best(table):
     valid = xgboost.DMatrix(table[0][300:], label=table[1][300:])
     reporter = FakeReporter("finish", after=15)
 
-    with watched_boosters(object(), watch_of(reporter)):
+    with boosters_watched_by(reporter):
         booster = xgboost.train(
             {"eta": 0.9, "nthread": 1},
             train,
@@ -111,7 +116,7 @@ def test_a_cancel_in_catboost_is_a_cancel_and_no_error_of_catboost(table, tmp_pa
     params = {"iterations": 30, "verbose": False, "thread_count": 1, "train_dir": str(tmp_path)}
     reporter = FakeReporter("abort", after=3)
 
-    with watched_boosters(object(), watch_of(reporter)), pytest.raises(Cancelled):
+    with boosters_watched_by(reporter), pytest.raises(Cancelled):
         catboost.CatBoost(params).fit(*table)
 
     assert len(reporter.told) == 3

@@ -292,9 +292,22 @@ def test_the_processors_are_named_while_they_work(lightgbm):
 def test_each_round_has_one_point_in_the_train_and_the_valid_curve(lightgbm):
     assert list(lightgbm.curve("train.l2")) == list(range(1, ROUNDS + 1))
     assert list(lightgbm.curve("valid.l2")) == list(range(1, ROUNDS + 1))
-    assert len(lightgbm.points) == 2 * ROUNDS
     losses = list(lightgbm.curve("train.l2").values())
     assert losses == sorted(losses, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("model", "curve"),
+    [("lightgbm", "valid_"), ("xgboost", "valid_"), ("double_ensemble", "sub_1.valid_")],
+)
+def test_the_ic_of_the_validation_segment_is_told_while_it_trains(run, model, curve):
+    told = run(task_of(model, records=("SignalRecord",)))
+
+    measured = told.curve(f"{curve}ic")
+    assert measured.keys() == told.curve(f"{curve}rank_ic").keys()
+    assert len(measured) >= 1
+    assert set(measured) <= set(range(1, ROUNDS + 1))
+    assert all(-1 <= value <= 1 for value in measured.values())
 
 
 def test_the_result_has_the_contracts_metrics_and_all_are_finite(lightgbm):

@@ -9,6 +9,7 @@ from typing import Any
 from training.engine.progress import FitEnough, FitWatch
 from training.engine.progress_boosters import keep_finished_sub_models, watched_boosters
 from training.engine.progress_torch import has_epochs, observed_scores, watched_torch
+from training.engine.validation_ic import ValidationIC
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +24,7 @@ def fit(model: Any, dataset: Any, *, watch: FitWatch, rounds: int | None = None)
     # Models without rounds or epochs never tell more than this.
     watch.tick(0, None, unit="step", message=f"Fitting {type(model).__name__}")
     with ExitStack() as hooks:
-        hooks.enter_context(watched_boosters(model, watch))
+        hooks.enter_context(watched_boosters(model, watch, ValidationIC(dataset)))
         hooks.enter_context(watched_torch(model, watch))
         try:
             model.fit(dataset, **_options(model, watch=watch, rounds=rounds))

@@ -13,19 +13,20 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from training.engine.progress import FitEnough, FitWatch, swapped
+from training.engine.validation_ic import VALID, ValidationIC
 
 ROUND = "iteration"
 
 
 @contextmanager
-def watched_boosters(model: Any, watch: FitWatch) -> Iterator[None]:
+def watched_boosters(model: Any, watch: FitWatch, ic: ValidationIC) -> Iterator[None]:
     """Inside the block every booster reports its rounds and obeys a finish or a cancel."""
     ensemble = _Ensemble(model, watch) if hasattr(model, "train_submodel") else None
     with ExitStack() as hooks:
         if "lightgbm" in sys.modules:
-            hooks.enter_context(_watched_lightgbm(watch, ensemble))
+            hooks.enter_context(_watched_lightgbm(watch, ensemble, ic))
         if "xgboost" in sys.modules:
-            hooks.enter_context(_watched_xgboost(watch))
+            hooks.enter_context(_watched_xgboost(watch, ic))
         if "catboost" in sys.modules:
             hooks.enter_context(_watched_catboost(watch))
         if ensemble is not None:
@@ -37,14 +38,16 @@ def watched_boosters(model: Any, watch: FitWatch) -> Iterator[None]:
 
 
 @contextmanager
-def _watched_lightgbm(watch: FitWatch, ensemble: "_Ensemble | None") -> Iterator[None]:
+def _watched_lightgbm(
+    watch: FitWatch, ensemble: "_Ensemble | None", ic: ValidationIC
+) -> Iterator[None]:
     import lightgbm
 
     original: Any = lightgbm.train
 
     @functools.wraps(original)
     def train(*args: Any, callbacks: Any = None, **kwargs: Any) -> Any:
-        rounds = _LightGBMRounds(watch, ensemble)
+        rounds = _LightGBMRounds(watch, ensemble, ic)
         return original(*args, callbacks=[*(callbacks or []), rounds], **kwargs)
 
     with swapped(lightgbm, "train", train):
@@ -57,9 +60,10 @@ class _LightGBMRounds:
     order = 25  # after the recording of the round's results (20), before early stopping (30)
     before_iteration = False
 
-    def __init__(self, watch: FitWatch, ensemble: "_Ensemble | None") -> None:
+    def __init__(self, watch: FitWatch, ensemble: "_Ensemble | None", ic: ValidationIC) -> None:
         self._watch = watch
         self._ensemble = ensemble
+        self._ic = ic
         self._best_score = -math.inf
         self._best: tuple[int, list[Any]] | None = None
 
@@ -68,7 +72,8 @@ class _LightGBMRounds:
         done = env.iteration - env.begin_iteration + 1
         total = env.end_iteration - env.begin_iteration
         self._keep_best(env.iteration, results)
-        values = {f"{segment}.{metric}": value for segment, metric, value, *_ in results}
+        losses = {f"{segment}.{metric}": value for segment, metric, value, *_ in results}
+        values = _lightgbm_ic(env.model, self._ic) | losses
         if self._show(done, total, values):
             raise _lightgbm_stop(*(self._best or (env.iteration, results)))
 
@@ -86,6 +91,18 @@ class _LightGBMRounds:
         score = judged[2] if judged[3] else -judged[2]
         if score > self._best_score:
             self._best_score, self._best = score, (iteration, results)
+
+
+def _lightgbm_ic(booster: Any, ic: ValidationIC) -> dict[str, float]:
+    """LightGBM evaluates its sets each round, and gives the same predictions to whoever asks."""
+    if VALID not in booster.name_valid_sets:
+        return {}
+    number = booster.name_valid_sets.index(VALID)
+    return ic.of(
+        # Without a public name. Set 0 is the training set.
+        lambda: booster._Booster__inner_predict(data_idx=number + 1),
+        booster.valid_sets[number].get_label,
+    )
 
 
 def _lightgbm_stop(iteration: int, results: list[Any]) -> Exception:
@@ -182,14 +199,15 @@ def keep_finished_sub_models(model: Any) -> None:
 
 
 @contextmanager
-def _watched_xgboost(watch: FitWatch) -> Iterator[None]:
+def _watched_xgboost(watch: FitWatch, ic: ValidationIC) -> Iterator[None]:
     import xgboost
 
     original: Any = xgboost.train
 
     @functools.wraps(original)
     def train(*args: Any, callbacks: Any = None, **kwargs: Any) -> Any:
-        rounds = _xgboost_rounds(watch, total=kwargs.get("num_boost_round"))
+        valid = next((data for data, name in kwargs.get("evals") or () if name == VALID), None)
+        rounds = _xgboost_rounds(watch, ic, valid=valid, total=kwargs.get("num_boost_round"))
         booster = original(*args, callbacks=[*(callbacks or []), rounds], **kwargs)
         return _best_of(booster) if watch.finishing else booster
 
@@ -197,12 +215,18 @@ def _watched_xgboost(watch: FitWatch) -> Iterator[None]:
         yield
 
 
-def _xgboost_rounds(watch: FitWatch, *, total: int | None) -> Any:
+def _xgboost_rounds(
+    watch: FitWatch, ic: ValidationIC, *, valid: Any | None, total: int | None
+) -> Any:
     from xgboost.callback import TrainingCallback
 
     class Rounds(TrainingCallback):
         def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
-            watch.curves.add(epoch + 1, _last_values(evals_log, {}))
+            values = {}
+            if valid is not None:
+                # The booster has them from the round's evaluation, and adds no tree to them.
+                values = ic.of(lambda: model.predict(valid), valid.get_label)
+            watch.curves.add(epoch + 1, values | _last_values(evals_log, {}))
             return watch.tick(epoch + 1, total, unit=ROUND)
 
     return Rounds()

@@ -108,8 +108,8 @@ const curves = {
 
   /** Train and valid of one measure share a chart; IC and rank IC share another. */
   groupOf(name) {
-    const measure = name.replace(/^(train|valid|test)[._/ ]/, "");
-    return /ic$/i.test(measure) ? "IC" : measure;
+    const measure = name.replace(/(^|\.)(train|valid|test)[._/ ]/, "$1");
+    return measure.replace(/(^|[._])(rank_)?ic$/i, "$1IC");
   },
 
   show() {
@@ -122,11 +122,14 @@ const curves = {
       groups.get(group)[plain(name)] = this.shown(curve);
     }
     for (const [group, members] of groups) {
+      const isIC = group.endsWith("IC");
       const traces = Object.entries(members).map(([name, { x, y }]) => ({
         ...lines(x, { [name]: y })[0],
-        mode: x.length < 2 ? "markers" : "lines",
+        // Not every round's IC is measured: the dots are those that were.
+        mode: isIC ? "lines+markers" : x.length < 2 ? "markers" : "lines",
+        marker: { size: 4 },
       }));
-      const what = { title: `${plain(group)} by step`, xTitle: "step" };
+      const what = { title: isIC ? `Validation ${plain(group)} by step` : `${plain(group)} by step`, xTitle: "step" };
       if (!this.charts.has(group)) {
         const place = document.createElement("div");
         place.className = "chart waiting";
