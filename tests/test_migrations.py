@@ -1,13 +1,19 @@
-"""What a migration locks: a release must be able to upgrade while the one before it works."""
+"""What a migration locks and leans on: a release upgrades while the one before it works."""
 
+import ast
+import importlib
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
 
 from tests import postgres
+from training import presets, standings
+from training.models import Preset
 
 ROOT = Path(__file__).resolve().parent.parent
 WRITE = """
@@ -79,3 +85,79 @@ def test_the_linter_sees_what_would_stop_a_running_release(tmp_path, sql, rule):
     (tmp_path / "0099_x.sql").write_text(f"BEGIN;\n{sql}\nCOMMIT;\n")
 
     assert any(rule in one for one in complaints(tmp_path))
+
+
+# ── What a migration leans on ───────────────────────────────────────────────────────────
+
+
+def live_code(text):
+    """Lines that take from the application more than a field's class or default."""
+    found = []
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            names = [one.name for one in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = ["." * node.level + (node.module or "")]
+        else:
+            continue
+        ours = [name for name in names if name.split(".")[0] in {"", "training", "qlibplatform"}]
+        if [name for name in ours if name != "training.models"] or (
+            ours and isinstance(node, ast.ImportFrom)
+        ):
+            found.append(node.lineno)
+    return found
+
+
+@pytest.mark.parametrize(
+    "file", sorted(Path(ROOT, "training/migrations").glob("0*.py")), ids=lambda file: file.stem
+)
+def test_a_migration_does_the_same_whatever_becomes_of_the_application(file):
+    assert live_code(file.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "is_live"),
+    [
+        ("import training.models", False),
+        ("from django.db import models", False),
+        ("from training import presets", True),
+        ("from training.standings import test_period", True),
+        ("from training.models import TrainingTask", True),
+        ("from .. import presets", True),
+        ("import training.presets", True),
+    ],
+)
+def test_live_code_is_seen(line, is_live):
+    assert bool(live_code(line)) is is_live
+
+
+@pytest.mark.django_db(transaction=True)
+def test_migrating_from_the_first_tables_loads_what_the_application_would():
+    executor = MigrationExecutor(connection)
+    executor.migrate([("training", "0003_preset")])
+    old = executor.loader.project_state([("training", "0003_preset")]).apps
+    then = old.get_model("training", "Preset").objects
+    then.all().delete()
+    then.create(name="linear-alpha158", title="ours", workflow="own")
+
+    executor = MigrationExecutor(connection)
+    executor.migrate(executor.loader.graph.leaf_nodes("training"))
+
+    migrated = dict(Preset.objects.values_list("name", "workflow"))
+    assert migrated.pop("linear-alpha158") == "own"
+    assert presets.load_shipped() == 0
+    Preset.objects.all().delete()
+    presets.load_shipped()
+    assert migrated == dict(
+        Preset.objects.exclude(name="linear-alpha158").values_list("name", "workflow")
+    )
+
+
+@pytest.mark.parametrize(
+    "segments", [{"test": ["2020-01-02", "2020-12-31"]}, {"test": [None, "2020-12-31"]}, {}, None]
+)
+def test_the_frozen_reading_of_a_test_period_is_the_living_one(segments):
+    module = importlib.import_module("training.migrations.0007_known_test_periods")
+    config = {"task": {"dataset": {"kwargs": {"segments": segments}}}}
+
+    assert module.test_period(config) == standings.test_period(config)

@@ -1,10 +1,18 @@
 """The test period of tasks from before it was a column."""
 
+from collections.abc import Mapping
+from datetime import date
 from typing import Any
 
 from django.db import migrations
 
-from training.standings import test_period
+
+def test_period(config: Mapping[str, Any]) -> tuple[date | None, date | None]:
+    """First and last day of a workflow's test segment, as they were read when this was written."""
+    kwargs = config.get("task", {}).get("dataset", {}).get("kwargs", {})
+    span = (kwargs.get("segments") or {}).get("test") or (None, None)
+    first, last = (date.fromisoformat(str(day)[:10]) if day else None for day in span)
+    return first, last
 
 
 def fill(apps: Any, schema_editor: object) -> None:

@@ -124,18 +124,15 @@ def segments_of(days: list[str]) -> dict[str, list[str]]:
     return {part: [days[max(first, 0)], days[max(end, 0)]] for part, (first, end) in parts}
 
 
-def load_shipped(model: type[Preset] = Preset) -> int:
-    """Make rows of the shipped presets that have none; how many were made.
-
-    model: as it was then, in a migration.
-    """
-    known = set(model.objects.values_list("name", flat=True))
+def load_shipped() -> int:
+    """Make rows of the shipped presets that have none; how many were made."""
+    known = set(Preset.objects.values_list("name", flat=True))
     new = [file for file in sorted(SHIPPED.glob("*.yaml")) if file.stem not in known]
     for file in new:
         shipped = yaml.safe_load(file.read_text(encoding="utf-8"))
         columns = {name: shipped[name] for name in ("title", "description", "position")}
         columns["workflow"] = as_yaml(shipped["workflow"])
-        model.objects.create(name=file.stem, **columns)
+        Preset.objects.create(name=file.stem, **columns)
     return len(new)
 
 
