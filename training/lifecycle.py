@@ -330,6 +330,7 @@ def request_cancel(task_id: str) -> TrainingTask:
 def request_finish(task_id: str) -> TrainingTask:
     """Ask the leader to end the fit now, keep the best so far and go on with the records.
 
+    While data are loaded: the fit will end after its first step. A wish is for one attempt.
     Asked again: the same answer. Raises: NotFound, AlreadyFinished, NotFitting.
     """
     fitting = Q(status=Status.RUNNING, stage__in=[Stage.DATA, Stage.FIT])

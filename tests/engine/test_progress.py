@@ -53,7 +53,7 @@ def table():
     return features, features[:, 0] + generator.normal(size=400)
 
 
-def train_lightgbm(table, reporter, *, rounds=20):
+def train_lightgbm(table, reporter, *, rounds=20, callbacks=()):
     lightgbm = pytest.importorskip("lightgbm")
     train = lightgbm.Dataset(table[0][:300], label=table[1][:300])
     valid = lightgbm.Dataset(table[0][300:], label=table[1][300:])
@@ -65,6 +65,7 @@ def train_lightgbm(table, reporter, *, rounds=20):
             num_boost_round=rounds,
             valid_sets=[train, valid],
             valid_names=["train", "valid"],
+            callbacks=list(callbacks),
         )
 
 
@@ -224,12 +225,24 @@ def test_a_wish_to_finish_leaves_the_epoch_at_once():
     assert model.best == 1
 
 
-def test_a_wish_to_finish_from_before_the_fit_is_not_meant_for_it():
-    reporter = FakeReporter("finish", after=0)
+def test_a_wish_from_before_the_fit_ends_it_after_its_first_round_which_is_recorded(table):
+    lightgbm, recorded = pytest.importorskip("lightgbm"), {}
+    record = lightgbm.record_evaluation(recorded)
 
+    booster = train_lightgbm(table, FakeReporter("finish", after=0), callbacks=[record])
+
+    assert booster.num_trees() == 1
+    # Qlib reads them after the fit, for every segment.
+    assert [len(recorded[segment]["l2"]) for segment in ("train", "valid")] == [1, 1]
+
+
+def test_a_fit_without_rounds_is_not_said_to_have_ended_early():
+    reporter = FakeReporter("finish", after=0)
     watch = watch_of(reporter)
 
-    assert watch.tick(1, 10, unit="iteration") is False
+    watch.begin("Fitting LinearModel")
+
+    assert reporter.told == [(0, None, "step", "Fitting LinearModel")]
     assert watch.finishing is False
 
 

@@ -94,7 +94,11 @@ class TaskFinish(APIView):
         responses={202: serializers.TaskShape, **failures(403, 404, 409)},
     )
     def post(self, request: Request, task_id: str) -> Response:
-        """End the fit now, keep the best so far, go on with predictions and records."""
+        """End the fit now, keep the best so far, go on with predictions and records.
+
+        While data are loaded the fit will end after its first step; in any other stage: 409.
+        Another attempt of the task begins without the wish.
+        """
         task = services.finish(task_id, user=caller(request))
         return Response(task_to_wire(task), status=202)
 

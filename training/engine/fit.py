@@ -22,7 +22,7 @@ def fit(model: Any, dataset: Any, *, watch: FitWatch, rounds: int | None = None)
     Raises: Cancelled; whatever the model raises.
     """
     # Models without rounds or epochs never tell more than this.
-    watch.tick(0, None, unit="step", message=f"Fitting {type(model).__name__}")
+    watch.begin(f"Fitting {type(model).__name__}")
     with ExitStack() as hooks:
         hooks.enter_context(watched_boosters(model, watch, ValidationIC(dataset)))
         hooks.enter_context(watched_torch(model, watch))

@@ -28,17 +28,20 @@ class FitWatch:
     def __init__(self, reporter: Reporter, curves: Curves) -> None:
         self._reporter = reporter
         self.curves = curves
-        # A wish from before the fit is not meant for it.
-        self._ignored = reporter.order() == "finish"
         self.finishing = False
+
+    def begin(self, message: str) -> None:
+        """Tell that the fit begins. There is nothing to keep yet, so no wish is looked for."""
+        self._reporter.progress(0, None, unit="step", message=message)
 
     def tick(self, done: int, total: int | None, *, unit: str, message: str = "") -> bool:
         """Tell how far the fit is; True if it shall end now and keep the best so far.
 
+        A wish from the data stage was accepted too: it ends the fit after its first step.
         Raises: Cancelled, from the reporter, if the training shall stop.
         """
         self._reporter.progress(done, total, unit=unit, message=message)
-        if not self._ignored and self._reporter.order() == "finish":
+        if self._reporter.order() == "finish":
             self.finishing = True
         return self.finishing
 

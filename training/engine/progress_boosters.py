@@ -57,10 +57,12 @@ def _watched_lightgbm(
 class _LightGBMRounds:
     """LightGBM's callback; keeps the best round, since ending early has to name it."""
 
-    order = 25  # after the recording of the round's results (20), before early stopping (30)
     before_iteration = False
 
     def __init__(self, watch: FitWatch, ensemble: "_Ensemble | None", ic: ValidationIC) -> None:
+        # After the recording of the round's results (20), before early stopping (30). LightGBM asks
+        # the instance alone for it: what has none there is called before all others.
+        self.order = 25
         self._watch = watch
         self._ensemble = ensemble
         self._ic = ic
