@@ -1,0 +1,72 @@
+"""The web process: daphne, which answers what it has begun before it ends.
+
+    python -m qlibplatform.web --fd 3 qlibplatform.asgi:application
+
+daphne alone cuts off the requests that it is answering when it is told to stop. Where systemd holds
+the socket, new connections wait there for the next process, so a restart fails no request.
+"""
+
+import logging
+import signal
+import time
+from typing import Any
+
+from daphne.cli import CommandLineInterface
+from daphne.http_protocol import WebRequest
+from daphne.server import Server
+from twisted.internet import reactor as _reactor
+
+log = logging.getLogger(__name__)
+reactor: Any = _reactor
+
+LATECOMERS_S = 0.3
+"""A connection that was just accepted has not told its request yet."""
+
+ANSWER_WITHIN_S = 10.0
+"""Below the unit's TimeoutStopSec: sockets are said goodbye to after this."""
+
+LOOK_EVERY_S = 0.05
+
+
+class GracefulServer(Server):  # type: ignore[misc]
+    """Told to end: takes no new connection, answers what it has, then ends. SIGINT: at once."""
+
+    def run(self) -> None:
+        """Until told to end; after daphne's own handlers of signals are in place."""
+        self._ports: list[Any] = []
+        self._ends_at: float | None = None
+        reactor.addSystemEventTrigger("after", "startup", self._hear_signals)
+        super().run()
+
+    def listen_success(self, port: Any) -> None:
+        """A port is open."""
+        self._ports.append(port)
+        super().listen_success(port)
+
+    def _hear_signals(self) -> None:
+        signal.signal(signal.SIGTERM, lambda *_: reactor.callFromThread(self._end))
+
+    def _end(self) -> None:
+        if self._ends_at is not None:
+            return
+        self._ends_at = time.monotonic() + ANSWER_WITHIN_S
+        for port in self._ports:
+            port.stopListening()
+        reactor.callLater(LATECOMERS_S, self._end_when_answered)
+
+    def _end_when_answered(self) -> None:
+        asked = sum(
+            isinstance(protocol, WebRequest) and "disconnected" not in details
+            for protocol, details in self.connections.items()
+        )
+        if asked and self._ends_at is not None and time.monotonic() < self._ends_at:
+            reactor.callLater(LOOK_EVERY_S, self._end_when_answered)
+            return
+        if asked:
+            log.warning("%s requests were not answered within %s s", asked, ANSWER_WITHIN_S)
+        self.stop()
+
+
+if __name__ == "__main__":
+    CommandLineInterface.server_class = GracefulServer
+    CommandLineInterface.entrypoint()
