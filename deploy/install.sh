@@ -10,6 +10,7 @@ install.sh COMMAND [OPTION]…
   worker       a machine that only works: needs /etc/qlib-platform/environment, copied from the first
   rollback     back to the release before
   uninstall    stop and remove programs and units; data stay (--purge removes them too)
+What is chosen by options is kept in /etc/qlib-platform/choices: an upgrade needs none of them.
   --host NAME       the name under which browsers come (default: this machine's)
   --workers LIST    units to run, such as cpu-1,cpu-2,torch-1 (default: cpu-1)
   --models          install XGBoost and CatBoost too
@@ -22,8 +23,13 @@ TEXT
 SOURCE="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 COMMAND="${1:-}"
 [ $# -gt 0 ] && shift
+OPT=/opt/qlib-platform ETC=/etc/qlib-platform STATE=/var/lib/qlib-platform BACKUPS=/var/backups/qlib-platform
+UNITS=/etc/systemd/system
 HOST="$(hostname -f 2>/dev/null || hostname)" WORKERS=cpu-1 SETS="base worker" DRY= PURGE=
-CERTIFICATE=/etc/qlib-platform/tls.crt KEY=/etc/qlib-platform/tls.key PYTHON=python3
+CERTIFICATE="$ETC/tls.crt" KEY="$ETC/tls.key" PYTHON=python3
+# An upgrade is given no options: it keeps to what was chosen before.
+# shellcheck source=/dev/null
+[ ! -r "$ETC/choices" ] || . "$ETC/choices"
 while [ $# -gt 0 ]; do
     case "$1" in
         --host) HOST="$2"; shift ;;
@@ -39,8 +45,6 @@ while [ $# -gt 0 ]; do
     shift
 done
 
-OPT=/opt/qlib-platform ETC=/etc/qlib-platform STATE=/var/lib/qlib-platform BACKUPS=/var/backups/qlib-platform
-UNITS=/etc/systemd/system
 RELEASE="$(git -C "$SOURCE" rev-parse --short=12 HEAD 2>/dev/null || cat "$SOURCE/RELEASE" 2>/dev/null || echo unnamed)"
 NEW="$OPT/releases/$RELEASE"
 
@@ -105,6 +109,12 @@ environment() {
     sed -e "s/@SECRET_KEY@/$(secret)$(secret)/" -e "s/@DATABASE_PASSWORD@/$(secret)/" \
         -e "s/@REDIS_PASSWORD@/$(secret)/" -e "s/@HOST@/$HOST/g" "$SOURCE/deploy/environment" |
         write "$ETC/environment" 0600 root:root
+}
+
+choices() {
+    step "What was chosen, for the next upgrade, in $ETC/choices"
+    { for name in HOST WORKERS SETS CERTIFICATE KEY PYTHON; do printf '%s=%q\n' "$name" "${!name}"; done; } |
+        write "$ETC/choices" 0644 root:root
 }
 
 manage_command() {
@@ -187,7 +197,8 @@ switch() {
     run mv -T "$OPT/current.new" "$OPT/current"
 }
 
-# Web first: the socket keeps new connections. A worker gives its task back, at no cost of an attempt.
+# Web first: it answers what it has begun, while the socket keeps new connections. A worker gives its task
+# back, at no cost of an attempt.
 start() {
     local name workers=()
     for name in ${WORKERS//,/ }; do workers+=("qlib-worker@$name.service"); done
@@ -214,7 +225,7 @@ BASE_PACKAGES=(python3 python3-venv git openssl libgomp1)
 case "$COMMAND" in
     all)
         packages "${BASE_PACKAGES[@]}" postgresql redis-server nginx
-        user_and_folders; release; environment; manage_command; database; redis
+        user_and_folders; release; environment; choices; manage_command; database; redis
         # The new release's tables first: expand, then switch; what is to go, goes with the release after.
         step "Tables are made by release $RELEASE"
         [ -e "$OPT/current" ] || switch "$NEW"
@@ -225,7 +236,7 @@ case "$COMMAND" in
     worker)
         [ -n "$DRY" ] || [ -e "$ETC/environment" ] || { echo "Copy $ETC/environment from the first machine (0600), with the addresses of its PostgreSQL and Redis." >&2; exit 1; }
         packages "${BASE_PACKAGES[@]}"
-        user_and_folders; release; manage_command; switch "$NEW"; units; start worker; doctor
+        user_and_folders; release; choices; manage_command; switch "$NEW"; units; start worker; doctor
         ;;
     rollback)
         [ -n "$DRY" ] || [ -e "$OPT/previous" ] || { echo "There is no release before this one." >&2; exit 1; }
@@ -240,18 +251,23 @@ case "$COMMAND" in
         ;;
     uninstall)
         step "Stop and remove programs and units"
-        systemd disable --now 'qlib-*.timer' qlib-platform.target 'qlib-web@*.socket' 'qlib-*.service' || true
+        # The sockets first, or a request would start the web again.
+        systemd stop 'qlib-web@*.socket' 'qlib-*.timer' 'qlib-*.service' qlib-platform.target qlib.slice
         run rm -rf "$OPT" /usr/local/sbin/qlib-manage "$UNITS"/qlib-* "$UNITS/qlib.slice" \
             "$UNITS"/*.wants/qlib-* /etc/nginx/sites-enabled/qlib-platform /etc/nginx/sites-available/qlib-platform
         systemd daemon-reload
+        systemd try-reload-or-restart nginx
         if [ -z "$PURGE" ]; then
             echo "   data stay: $STATE, $BACKUPS, $ETC, the database qlib; --purge removes them"
         else
             step "Remove data, settings, database and user"
-            run runuser -u postgres -- dropdb --if-exists qlib
+            # Whoever is connected still, such as a worker of another machine, is thrown out.
+            run runuser -u postgres -- dropdb --force --if-exists qlib
             run runuser -u postgres -- dropuser --if-exists qlib
-            run rm -rf "$STATE" "$BACKUPS" "$ETC" /etc/redis/qlib-platform.conf
+            run rm -rf "$STATE" "$BACKUPS" "$ETC" /etc/redis/qlib-platform.conf \
+                /etc/postgresql/*/main/conf.d/qlib-platform.conf
             run sed -i '\#^include /etc/redis/qlib-platform.conf$#d' /etc/redis/redis.conf
+            systemd try-restart redis-server postgresql
             run userdel qlib || true
         fi
         ;;

@@ -8,12 +8,18 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from fnmatch import fnmatch
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
+import psycopg
 import pytest
 import yaml
 from django.core.management import get_commands, load_command_class
 from django.urls import Resolver404, resolve
+
+from tests import postgres
+from tests.e2e import databases
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
@@ -108,7 +114,7 @@ def test_a_unit_starts_a_command_that_there_is(unit):
         words = found[1].replace('"$${0%%%%-*}"', "cpu").replace('"$$0-$$(uname -n)"\' %i', "name")
         manage(shlex.split(words))
     elif unit.suffix == ".service":
-        assert "-m daphne --fd 3 qlibplatform.asgi:application" in line
+        assert "-m qlibplatform.web --fd 3 qlibplatform.asgi:application" in line
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze")
@@ -151,6 +157,54 @@ def test_a_dry_run_says_the_steps_and_touches_nothing(command, tmp_path):
     assert done.stdout.count("\n== ") >= 2 or command == "rollback"
     assert not Path("/opt/qlib-platform").exists()
     assert not Path("/etc/qlib-platform").exists()
+
+
+def test_the_purge_stops_everything_before_it_drops_the_database():
+    plan = install("uninstall", "--purge", "--dry-run").stdout
+
+    stopped, dropped = plan.index("systemctl stop"), plan.index("dropdb --force")
+    assert stopped < plan.index("rm -rf /opt/qlib-platform") < dropped
+    for unit in UNITS:
+        kind = unit.name.replace("@.", "@*.")
+        assert any(
+            fnmatch(kind, word.strip("'")) for word in plan[stopped:].splitlines()[0].split()
+        ), kind
+
+
+@pytest.mark.postgres
+def test_the_purge_drops_a_database_that_somebody_is_connected_to():
+    """The installer's own command, where PostgreSQL's tests have their server."""
+    plan = install("uninstall", "--purge", "--dry-run").stdout
+    command = re.search(r"runuser -u postgres -- (dropdb .*) qlib$", plan, flags=re.MULTILINE)
+    with databases.fresh("postgresql") as url:
+        place = urlsplit(url)
+        options = [f"--host={parse_qs(place.query)['host'][0]}", f"--username={place.username}"]
+        with psycopg.connect(url) as reconciler:
+            reconciler.execute("SELECT 1")
+
+            subprocess.run(
+                [f"{postgres.programs()}/{command[1].split()[0]}", *command[1].split()[1:],
+                 *options, place.path.strip("/")],
+                check=True,
+            )  # fmt: skip
+
+            with pytest.raises(psycopg.OperationalError):
+                reconciler.execute("SELECT 1")
+
+
+def test_an_upgrade_keeps_to_what_was_chosen(tmp_path):
+    """A copy of the installer whose folder of settings is elsewhere."""
+    script = shutil.copytree(DEPLOY, tmp_path / "deploy") / "install.sh"
+    script.write_text(script.read_text().replace("ETC=/etc/qlib-platform", f"ETC={tmp_path}"))
+    (tmp_path / "choices").write_text("HOST=chosen.example.org\nWORKERS=cpu-1,torch-2\n")
+
+    plan = subprocess.run(
+        ["bash", script, "all", "--dry-run"], capture_output=True, text=True, check=True
+    ).stdout
+
+    assert "https://chosen.example.org/" in plan
+    assert "restart qlib-worker@cpu-1.service qlib-worker@torch-2.service" in plan
+    assert f"would write {tmp_path}/choices" in plan
 
 
 @pytest.mark.parametrize("words", [["everything"], ["all", "--fast"]])
