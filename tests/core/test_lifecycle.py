@@ -102,6 +102,20 @@ def test_a_report_of_another_attempt_is_refused_and_leaves_no_trace(make_task):
     assert seqs(task) == list(range(1, task.last_seq + 1))
 
 
+@pytest.mark.parametrize("action", ["complete", "fail", "cancel_running", "requeue"])
+def test_the_leader_of_an_attempt_that_was_lost_ends_nothing(make_task, action):
+    lost = expired(make_task(status=Status.RUNNING))
+    lifecycle.expire(lost.id, attempt=1, lease_until=lost.lease_until)
+    lifecycle.claim_next("cpu", extras=[], worker="w2")
+
+    with pytest.raises(Fenced):
+        ACTIONS[action](lost)
+
+    now = TrainingTask.objects.get(pk=lost.pk)
+    assert (now.status, now.attempt, now.worker) == (Status.RUNNING, 2, "w2")
+    assert kinds(now) == ["created", "started", "requeued", "started"]
+
+
 def test_progress_never_goes_down_and_never_reaches_100_while_running(make_task):
     task = make_task(status=Status.RUNNING)
 
@@ -212,6 +226,17 @@ def test_a_lease_that_was_renewed_meanwhile_is_not_expired(make_task):
     assert lifecycle.expire(task.id, attempt=1, lease_until=task.lease_until) is None
 
 
+def test_who_saw_an_older_lease_expires_nothing(make_task):
+    """It was renewed and ran out again: whoever sees that may act, by what they see."""
+    seen = expired(make_task(status=Status.RUNNING)).lease_until
+    lifecycle.renew(TrainingTask.objects.get().id, attempt=1)
+    task = expired(TrainingTask.objects.get())
+
+    assert lifecycle.expire(task.id, attempt=1, lease_until=seen) is None
+
+    assert kinds(task) == ["created", "started"]
+
+
 def test_a_lost_task_whose_cancel_was_asked_for_is_cancelled(make_task):
     task = make_task(status=Status.RUNNING)
     lifecycle.request_cancel(task.id)
@@ -238,6 +263,27 @@ def test_finishing_early_is_refused_where_there_is_no_fit(make_task):
 
     with pytest.raises(NotFitting):
         lifecycle.request_finish(task.id)
+
+
+def test_finishing_early_is_refused_where_a_cancel_was_asked_for(make_task):
+    task = make_task(status=Status.RUNNING)
+    lifecycle.request_cancel(task.id)
+
+    with pytest.raises(NotFitting):
+        lifecycle.request_finish(task.id)
+
+    assert kinds(task) == ["created", "started", "cancel_requested"]
+
+
+def test_the_next_attempt_is_not_finished_early_for_a_wish_about_the_last(make_task):
+    task = make_task(status=Status.RUNNING)
+    lifecycle.request_finish(task.id)
+
+    lifecycle.requeue(task.id, attempt=1, reason=RequeueReason.HOST_LOST)
+    again = lifecycle.claim_next("cpu", extras=[], worker="w2")
+
+    assert lifecycle.look(task.id, attempt=2).finish is False
+    assert again.finish_requested_at is None
 
 
 def test_a_task_that_does_not_exist_is_not_found(db):
