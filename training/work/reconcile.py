@@ -29,8 +29,8 @@ RING_AT_MOST = 100
 def run(*, stopped: Callable[[], bool]) -> None:
     """Reconcile every few seconds until stopped.
 
-    After a start, and after the database was away, one whole lease passes before anything is
-    expired: leaders could not renew meanwhile, and must get the time to.
+    After a start, after the database was away and after this process slept, one whole lease passes
+    before anything is expired: leaders could not renew meanwhile, and must get the time to.
     """
     patience = Patience()
     while not stopped():
@@ -41,20 +41,31 @@ def run(*, stopped: Callable[[], bool]) -> None:
             patience.begin()
         finally:
             connection.close()
-        _sleep(settings.RECONCILE_EVERY_S, stopped)
+        if _sleep(settings.RECONCILE_EVERY_S, stopped) > settings.LEASE.total_seconds() / 2:
+            log.warning("this process was asleep: leaders get a lease's time to renew")
+            patience.begin()
 
 
 class Patience:
-    """The wait of one lease after a start or an outage."""
+    """The wait of one lease after a start, an outage or a sleep.
+
+    By the clock that goes on while the machine is suspended, as the database's does.
+    """
 
     def __init__(self) -> None:
         self.begin()
 
     def begin(self) -> None:
-        self._until = time.monotonic() + settings.LEASE.total_seconds()
+        self._until = _clock() + settings.LEASE.total_seconds()
 
     def is_over(self) -> bool:
-        return time.monotonic() >= self._until
+        return _clock() >= self._until
+
+
+def _clock() -> float:
+    """Seconds since the machine's start."""
+    # Only Linux has it; elsewhere a suspended machine's sleep is not seen.
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def once(*, expire: bool = True) -> None:
@@ -89,12 +100,16 @@ def ring_again() -> int:
             log.warning("redis: %s", error)
             return missing
         for _ in range(min(count, RING_AT_MOST) - waiting):
-            queue.ring(name)
+            # A Redis that hangs would keep us from expired leases for a minute of tries.
+            if not queue.ring(name):
+                return missing
             missing += 1
     return missing
 
 
-def _sleep(seconds: float, stopped: Callable[[], bool]) -> None:
-    end = time.monotonic() + seconds
-    while not stopped() and time.monotonic() < end:
+def _sleep(seconds: float, stopped: Callable[[], bool]) -> float:
+    """Sleep; by how many seconds it became more than that."""
+    end = _clock() + seconds
+    while not stopped() and _clock() < end:
         time.sleep(0.1)
+    return _clock() - end

@@ -23,7 +23,7 @@ import django_rq
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection, connections
 from django.db.models.functions import Now
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 from rq.worker import Worker as RqWorker
 
 from training import desk, lifecycle
@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 
 SEEN_EVERY_S = 5.0
 DRAINING_LOOK_S = 1.0
+REFUSED_S = 1.0
 QUIET_TTL_S = 20
 """RQ blocks for 15 s less than this on an empty queue: 5 s, our heart beat."""
 
@@ -108,6 +109,15 @@ class TrainingWorker(RqWorker):
             super().heartbeat(*args, **kwargs)
         except RedisError as error:
             log.warning("heart beat skipped: %s", error)
+
+    def dequeue_job_and_maintain_ttl(self, *args: Any, **kwargs: Any) -> Any:
+        """RQ would quit when Redis refuses: it is full, or a replica that may only be read."""
+        while True:
+            try:
+                return super().dequeue_job_and_maintain_ttl(*args, **kwargs)
+            except ResponseError as error:
+                log.warning("redis refuses: %s; listening again", error)
+                time.sleep(REFUSED_S)
 
     def maintain_heartbeats(self, job: Any, execution: Any) -> None:
         """RQ would quit and leave its horse alone when Redis is away."""
