@@ -174,13 +174,14 @@ class Ledger(threading.Thread):
             return self._gathered == _Gathered()
 
 
-def insist(write: Callable[[], T]) -> T:
-    """Do a final write, however long the database stays away. Raises what is not an outage."""
+def insist(act: Callable[[], T]) -> T:
+    """Do a write or read that the attempt can't go on without, however long the database stays
+    away. Raises what is not an outage."""
     while True:
         try:
-            return write()
+            return act()
         except OUTAGES as error:
-            log.warning("database: %s; the end of the task waits for it", error)
+            log.warning("database: %s; the task waits for it", error)
             forget_connection()
             time.sleep(RETRY_S)
 

@@ -113,7 +113,7 @@ def lead(
         ledger=ledger,
         desk=Desk(task, home=scratch / archive.HOME),
         runlog=runlog,
-        pace=Pace.of(task),
+        pace=insist(lambda: Pace.of(task)),
     )
     try:
         _lead(attempt)

@@ -55,6 +55,18 @@ def test_a_reconciler_that_was_asleep_gives_leaders_a_lease_to_renew(passes, set
     assert passes((10, 3_600), (10, 0), (10, 0), (1, 0)) == [*["running"] * 3, "pending"]
 
 
+def test_a_database_that_lets_writes_wait_gives_leaders_a_lease_to_renew(
+    passes, settings, monkeypatch
+):
+    settings.LEASE = timedelta(seconds=15)
+    waits = [False, False, True, False, False, False]
+    monkeypatch.setattr(reconcile, "_write_waits", lambda: waits.pop(0))
+
+    statuses = passes((10, 0), (4, 0), (10, 0), (10, 0), (1, 0))
+
+    assert statuses == [*["running"] * 4, "pending"]
+
+
 def test_a_bell_that_does_not_ring_is_tried_once_in_a_pass(make_task, monkeypatch):
     for _ in range(3):
         make_task()

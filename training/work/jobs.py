@@ -13,6 +13,7 @@ from django.db import connection
 
 from training import archive, datasets, lifecycle, runner, tracing
 from training.engine import handle, verdict
+from training.ledger import insist
 from training.models import Dataset, TrainingTask
 from training.models import Worker as WorkerRow
 
@@ -107,7 +108,7 @@ def _job(task: TrainingTask, *, at: Post) -> dict[str, Any]:
         raise FileNotFoundError(
             f"the data of {task.dataset} ({task.dataset_version}) is not on this worker"
         )
-    dataset = Dataset.objects.get(name=task.dataset)
+    dataset = insist(lambda: Dataset.objects.get(name=task.dataset))
     return {
         "task_id": task.id,
         "attempt": task.attempt,

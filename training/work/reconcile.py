@@ -15,12 +15,15 @@ from django.db.models.functions import Now
 from redis.exceptions import RedisError
 
 from training import lifecycle
-from training.models import TrainingTask
+from training.models import TrainingTask, Worker
 from training.states import Status
 
 from . import queue
 
 log = logging.getLogger(__name__)
+
+SLOW_S = 1.0
+"""A write that took longer was kept from the database; leaders' renewals may have been too."""
 
 RING_AT_MOST = 100
 """Rings in one pass: more wait in the database, where they lose nothing."""
@@ -29,12 +32,16 @@ RING_AT_MOST = 100
 def run(*, stopped: Callable[[], bool]) -> None:
     """Reconcile every few seconds until stopped.
 
-    After a start, after the database was away and after this process slept, one whole lease passes
-    before anything is expired: leaders could not renew meanwhile, and must get the time to.
+    After a start, after the database was away or did not take a write at once, and after this
+    process slept, one whole lease passes before anything is expired: leaders could not renew
+    meanwhile, and must get the time to.
     """
     patience = Patience()
     while not stopped():
         try:
+            if _write_waits():
+                log.warning("the database lets writes wait: leaders get a lease's time to renew")
+                patience.begin()
             once(expire=patience.is_over())
         except (DatabaseError, InterfaceError) as error:
             log.warning("database: %s", error)
@@ -60,6 +67,13 @@ class Patience:
 
     def is_over(self) -> bool:
         return _clock() >= self._until
+
+
+def _write_waits() -> bool:
+    """Whether the database takes its time for a write, of nothing: locked, or busy, or frozen."""
+    begun = _clock()
+    Worker.objects.filter(name="").update(pid=0)
+    return _clock() - begun > SLOW_S
 
 
 def _clock() -> float:
