@@ -34,7 +34,7 @@ while [ $# -gt 0 ]; do
     case "$1" in
         --host) HOST="$2"; shift ;;
         --workers) WORKERS="$2"; shift ;;
-        --models) SETS="base worker models" ;;
+        --models) SETS="$SETS models" ;;
         --certificate) CERTIFICATE="$2"; shift ;;
         --key) KEY="$2"; shift ;;
         --python) PYTHON="$2"; shift ;;
@@ -86,17 +86,20 @@ user_and_folders() {
     run install -d -m 0700 -o qlib -g qlib "$STATE/datasets" "$STATE/scratch" "$BACKUPS"
 }
 
-release() {
-    step "Release $RELEASE in $NEW"
-    if [ -e "$NEW/.complete" ]; then echo "   is there already"; return; fi
+release_files() {
     run rm -rf "$NEW"
     run install -d -m 0755 "$NEW"
     run cp -a "$SOURCE/manage.py" "$SOURCE/pyproject.toml" "$SOURCE/qlibplatform" "$SOURCE/training" \
         "$SOURCE/requirements" "$SOURCE/deploy" "$NEW/"
     run "$PYTHON" -m venv "$NEW/.venv"
     run "$NEW/.venv/bin/pip" install -q --require-hashes --no-deps -r "$NEW/requirements/installer.txt"
+}
+
+release() {
+    step "Release $RELEASE in $NEW"
+    if [ -e "$NEW/.complete" ]; then echo "   its files are there already"; else release_files; fi
     local files=() name
-    for name in $SETS; do files+=(-r "$NEW/requirements/$name.txt"); done
+    for name in $(printf '%s\n' $SETS | sort -u); do files+=(-r "$NEW/requirements/$name.txt"); done
     run "$NEW/.venv/bin/uv" pip install -q --python "$NEW/.venv/bin/python" --compile-bytecode \
         --require-hashes --no-deps --no-build-isolation "${files[@]}"
     write "$NEW/RELEASE" 0644 root:root <<<"$RELEASE"

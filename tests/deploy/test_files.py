@@ -27,7 +27,17 @@ UNITS = sorted((DEPLOY / "systemd").glob("*.*"))
 UNITS = [unit for unit in UNITS if unit.is_file()]
 README = (DEPLOY / "README.md").read_text()
 COMMANDS = [line[4:] for line in README.splitlines() if line.startswith("    ")]
-SYSTEM = {"scp", "systemctl", "journalctl", "cp", "echo", "git", "curl", "promtool"}
+SYSTEM = {"scp", "systemctl", "journalctl", "cp", "echo", "git", "curl", "promtool", "mkdir", "sed"}
+INLINE = [
+    text
+    for line in README.splitlines()
+    if not line.startswith("    ")
+    for text in re.findall(r"`([^`]+)`", line)
+    if re.match(r"(systemctl|deploy/install\.sh|qlib-manage|journalctl|manage\.py) \w", text)
+]
+UV = "/opt/qlib-platform/current/.venv/bin/uv"
+UV_HERE = Path(sys.executable).parent / "uv"
+INSTALLER = (DEPLOY / "install.sh").read_text()
 SETTINGS = set(re.findall(r'env\.\w+\(\s*"(\w+)"', (ROOT / "qlibplatform/settings.py").read_text()))
 
 
@@ -51,7 +61,7 @@ def install(*words):
 # ── README.md ───────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("line", COMMANDS)
+@pytest.mark.parametrize("line", COMMANDS + INLINE)
 def test_every_command_of_the_readme_is_one(line):
     if re.match(r"PLATFORM_\w+=", line):
         assert line.split("=")[0].removeprefix("PLATFORM_") in SETTINGS
@@ -64,10 +74,30 @@ def test_every_command_of_the_readme_is_one(line):
         done = install(*dry, "--dry-run")
         assert done.returncode == 0, done.stderr
         assert "would run" in done.stdout
+    elif program == UV:
+        # With --help it looks at its words, and does nothing.
+        subprocess.run([UV_HERE, *words, "--help"], check=True, capture_output=True)
     else:
         assert program in SYSTEM
-        for path in (word for word in words if word.startswith("deploy/")):
-            assert (ROOT / path).exists()
+        assert shutil.which(program) or program in {"promtool", "scp"}
+        for word in words:
+            check_word(word)
+
+
+def check_word(word):
+    """A file of ours is there, one of the machine's is made by the installer, a unit is shipped."""
+    if word.startswith("deploy/"):
+        assert (ROOT / word).exists()
+    elif "/etc/qlib-platform" in word:
+        assert "ETC=/etc/qlib-platform" in INSTALLER
+        assert word.rpartition("/")[2] in {"environment", "qlib-platform"}
+    elif found := re.fullmatch(r"(qlib[\w-]*)(@[\w-]*)?(\.\w+)?", word):
+        names = {unit.name for unit in UNITS}
+        kinds = [found[3]] if found[3] else [".service"]
+        name = found[1] + ("@" if found[2] else "")
+        assert any(name + kind in names for kind in kinds), word
+    elif url := re.match(r"https://qlib\.example\.org(/.*)", word):
+        resolve(re.sub(r"\$\w+", "cpu-1", url[1]))
 
 
 def test_every_file_that_the_readme_names_exists_and_every_file_is_named():
@@ -82,7 +112,7 @@ def test_every_setting_that_is_named_anywhere_is_one():
     pictures = DEPLOY / "pictures"
     files = [path for path in DEPLOY.rglob("*") if path.is_file() and path.parent != pictures]
     texts = [path.read_text() for path in files]
-    named = {name for text in texts for name in re.findall(r"\bPLATFORM_([A-Z_]+[A-Z])\b", text)}
+    named = {name for text in texts for name in re.findall(r"\bPLATFORM_([A-Z0-9_]+[A-Z])\b", text)}
 
     assert len(named) > 10
     assert named - SETTINGS == set()
