@@ -46,18 +46,18 @@ def test_the_staff_drains_a_worker_and_nobody_else(browser_of, owner, staff):
 
 
 def test_a_dataset_shows_its_reach_and_its_holes(browser, settings):
-    row = make_dataset("holey")
+    row = make_dataset("holey", version="9cac2c50da6190f9")
     days = [day for day in row.manifest["days"] if not "2012-03-01" <= day <= "2012-03-20"]
     row.manifest["days"] = days
     row.save(update_fields=["manifest"])
-    (settings.DATASETS_DIR / "holey" / "v1").mkdir(parents=True)
+    (settings.DATASETS_DIR / "holey" / row.version).mkdir(parents=True)
 
     text = browser.get("/datasets").content.decode()
 
-    assert "has gaps" in text
-    assert "2012-02-29 to 2012-03-21" in text
+    assert "worth a look" in text
+    assert "between 2012-02-29 and 2012-03-21 (21 days)" in text
     assert "synthetic prices" in text
-    assert "<code>v1</code>" in text
+    assert f"<code>{row.version}</code>" in text
 
 
 def test_a_dataset_without_a_hole_is_covered_whole(browser):
