@@ -4,6 +4,7 @@ Right while rows come and go, and no COUNT.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -32,7 +33,11 @@ def instant(at: datetime) -> Combinable:
 
 @dataclass(frozen=True)
 class Order:
-    """By what tasks are listed: a metric or none, then the creation, then the id."""
+    """By what tasks are listed: a metric or none, then the creation, then the id.
+
+    Downwards the newest of the same value come first, upwards the oldest, so that one index serves
+    both. Those without the metric come last, whatever the order, the newest of them first.
+    """
 
     metric: str | None
     descending: bool
@@ -42,31 +47,36 @@ class Order:
         name = text.removeprefix("-")
         return cls(None if name == "created_at" else name, descending=text.startswith("-"))
 
-    @property
-    def newest_first(self) -> bool:
-        return self.descending or self.metric is not None
+    def parts(self, tasks: TaskQuerySet, mark: "Mark | None") -> Iterator[TaskQuerySet]:
+        """The tasks after the mark, in two lists that follow each other: with and without it.
 
-    def apply(self, tasks: TaskQuerySet) -> TaskQuerySet:
-        """The tasks in this order; those without the metric come last, whatever the order."""
-        terms: list[Any] = []
+        No index would give both as one.
+        """
+        if self.metric is None:
+            yield self._sorted(tasks, mark)
+            return
+        if mark is None or mark.value is not None:
+            yield self._sorted(tasks.filter((f"{self.metric}__isnull", False)), mark)
+            mark = None
+        without = tasks.filter((f"{self.metric}__isnull", True))
+        yield Order(self.metric, descending=True)._sorted(without, mark)
+
+    def _sorted(self, tasks: TaskQuerySet, mark: "Mark | None") -> TaskQuerySet:
+        sign = "-" if self.descending else ""
+        terms: list[Any] = [f"{sign}created_at", f"{sign}id"]
         if self.metric:
             column = F(self.metric)
-            terms.append(
-                column.desc(nulls_last=True) if self.descending else column.asc(nulls_last=True)
-            )
-        sign = "-" if self.newest_first else ""
-        return tasks.order_by(*terms, f"{sign}created_at", f"{sign}id")
+            # Where the empty ones would be: as the index has them, or it would not be read.
+            down, up = column.desc(nulls_last=True), column.asc(nulls_first=True)
+            terms.insert(0, down if self.descending else up)
+        return tasks.filter(self._beyond(mark) if mark else Q()).order_by(*terms)
 
-    def beyond(self, mark: "Mark") -> Q:
-        """Rows that come after the marked one."""
-        past = _past(mark, newest_first=self.newest_first)
-        if self.metric is None:
+    def _beyond(self, mark: "Mark") -> Q:
+        past = _past(mark, newest_first=self.descending)
+        if self.metric is None or mark.value is None:
             return past
-        if mark.value is None:
-            return Q((f"{self.metric}__isnull", True)) & past
         further = Q((f"{self.metric}__{'lt' if self.descending else 'gt'}", mark.value))
-        last = Q((f"{self.metric}__isnull", True))
-        return further | last | (Q((self.metric, mark.value)) & past)
+        return further | (Q((self.metric, mark.value)) & past)
 
 
 def _past(mark: "Mark", *, newest_first: bool) -> Q:
@@ -113,10 +123,11 @@ class Page:
 def page(tasks: TaskQuerySet, *, ordering: str, cursor: str, limit: int) -> Page:
     """At most `limit` tasks after the cursor. Raises: InvalidCursor."""
     order = Order.parse(ordering)
-    rows = order.apply(tasks)
-    if cursor:
-        rows = rows.filter(order.beyond(Mark.read(cursor, ordering=ordering)))
-    found = list(rows[: limit + 1])
+    mark = Mark.read(cursor, ordering=ordering) if cursor else None
+    found: list[TrainingTask] = []
+    for part in order.parts(tasks, mark):
+        if len(found) <= limit:
+            found += part[: limit + 1 - len(found)]
     if len(found) <= limit:
         return Page(found, None)
     return Page(found[:limit], _mark(found[limit - 1], order).sign(ordering))

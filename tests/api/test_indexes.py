@@ -1,4 +1,4 @@
-"""Lists of a million tasks are read from indexes; seen in the plans of PostgreSQL."""
+"""Lists of many tasks are read from indexes; seen in the plans of both databases."""
 
 import pytest
 from django.db import connection
@@ -9,10 +9,10 @@ from training.task_lists import Order
 pytestmark = pytest.mark.django_db
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def _as_if_there_were_many():
     if connection.vendor != "postgresql":
-        pytest.skip("SQLite has no index with its nulls last")
+        pytest.skip("PostgreSQL's plans")
     with connection.cursor() as cursor:
         # With few rows any other way is quicker.
         cursor.execute("SET LOCAL enable_seqscan = off")
@@ -24,17 +24,39 @@ def plan(tasks):
     return tasks[:51].explain()
 
 
+@pytest.mark.usefixtures("_as_if_there_were_many")
 @pytest.mark.parametrize("metric", HEADLINES)
-def test_the_best_by_a_metric_come_sorted_from_its_index(metric):
-    told = plan(Order.parse(f"-{metric}").apply(TrainingTask.objects.all()))
+@pytest.mark.parametrize("sign", ["", "-"])
+def test_the_best_and_the_worst_by_a_metric_come_sorted_from_its_index(metric, sign):
+    for part in Order.parse(f"{sign}{metric}").parts(TrainingTask.objects.all(), None):
+        told = plan(part)
 
-    assert f"task_best_{metric} " in told
-    assert "Sort" not in told
+        assert f"task_best_{metric} " in told
+        assert "Sort" not in told
 
 
+@pytest.mark.usefixtures("_as_if_there_were_many")
 @pytest.mark.parametrize("column", ["model", "dataset"])
 def test_the_newest_of_a_kind_come_sorted_from_its_index(column):
-    told = plan(Order.parse("-created_at").apply(TrainingTask.objects.filter(**{column: "x"})))
+    tasks = TrainingTask.objects.filter(**{column: "x"})
+
+    (part,) = Order.parse("-created_at").parts(tasks, None)
+
+    told = plan(part)
 
     assert f"task_newest_of_{column} " in told
     assert "Sort" not in told
+
+
+@pytest.mark.parametrize("metric", HEADLINES)
+@pytest.mark.parametrize("sign", ["", "-"])
+def test_sqlite_too_sorts_no_list_by_itself(metric, sign):
+    if connection.vendor != "sqlite":
+        pytest.skip("SQLite's plans")
+    tasks = TrainingTask.objects.select_related("owner")
+
+    for part in Order.parse(f"{sign}{metric}").parts(tasks, None):
+        told = plan(part)
+
+        assert f"USING INDEX task_best_{metric}" in told
+        assert "TEMP B-TREE" not in told

@@ -43,7 +43,7 @@ class TaskListQuery(serializers.Serializer[Any]):
     ordering = serializers.ChoiceField(
         choices=ORDERINGS,
         default="-created_at",
-        help_text="tasks without the metric come last; equal ones newest first",
+        help_text="tasks without the metric come last; equal ones newest first, or upwards oldest",
     )
     cursor = serializers.CharField(required=False, max_length=1_000, help_text="as `next` has it")
     limit = serializers.IntegerField(default=50, min_value=1, max_value=MAX_PAGE)
