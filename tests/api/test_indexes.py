@@ -4,7 +4,7 @@ import pytest
 from django.db import connection
 
 from training.models import HEADLINES, TrainingTask
-from training.task_lists import Order
+from training.task_lists import Order, wanted
 
 pytestmark = pytest.mark.django_db
 
@@ -60,3 +60,18 @@ def test_sqlite_too_sorts_no_list_by_itself(metric, sign):
 
         assert f"USING INDEX task_best_{metric}" in told
         assert "TEMP B-TREE" not in told
+
+
+def test_a_part_of_a_name_comes_from_an_index():
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite reads every name")
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM pg_extension WHERE extname = 'pg_trgm'")
+        if not cursor.fetchone():
+            pytest.skip("this PostgreSQL has no pg_trgm")
+        cursor.execute("SET LOCAL enable_seqscan = off")
+        cursor.execute("SET LOCAL enable_indexscan = off")
+
+    told = plan(TrainingTask.objects.filter(wanted({"q": "nightly"})))
+
+    assert "task_part_of_name" in told
