@@ -10,7 +10,7 @@ import pytest
 from tests import postgres
 
 HERE = Path(__file__).parent
-PARTS = ("core", "api", "live", "test_admin.py")
+PARTS = ("core", "api", "live", "admin")
 
 
 @pytest.mark.postgres

@@ -3,40 +3,18 @@
 from datetime import UTC, datetime
 
 import pytest
-from django.contrib.auth.models import User
 from django.db import connection
 from django.db.models import QuerySet
-from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from tests.factories import WORKER, make_worker
 from training import presets
-from training.admin_dates import indexed
+from training.admin.dates import indexed
 from training.models import Preset, TaskEvent, Worker
 from training.work import queue
 
 PRESETS = "/admin/training/preset/"
 WORKERS = "/admin/training/worker/"
-
-
-@pytest.fixture
-def admin_of():
-    def make(user: User) -> Client:
-        client = Client()
-        client.force_login(user)
-        return client
-
-    return make
-
-
-@pytest.fixture
-def admin(admin_of, staff):
-    return admin_of(staff)
-
-
-@pytest.fixture
-def root(db):
-    return User.objects.create_superuser("root", password="root-secret")
 
 
 # ── Presets ─────────────────────────────────────────────────────────────────────────────
@@ -136,6 +114,7 @@ def test_rings_are_shown_to_superusers_only_and_change_nothing(
     assert "&lt;b&gt;broke" in page
     inside = page[page.index("Rings only wake workers") : page.index("&lt;b&gt;broke")]
     assert "<form" not in inside
+    assert admin_of(root).post(f"{WORKERS}rings/").status_code == 405
     assert b"rings/" in admin_of(root).get(WORKERS).content
     assert b"rings/" not in admin_of(staff).get(WORKERS).content
 

@@ -7,7 +7,6 @@ from django.apps import apps
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.db import connection
-from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
@@ -18,27 +17,6 @@ from training.states import Status
 
 TASKS = "/admin/training/trainingtask/"
 USERS = "/admin/auth/user/"
-
-
-@pytest.fixture
-def admin_of():
-    def make(user: User) -> Client:
-        client = Client()
-        client.force_login(user)
-        return client
-
-    return make
-
-
-@pytest.fixture
-def admin(admin_of, staff):
-    """Staff without any of Django's permissions: the contract says staff sees and acts on all."""
-    return admin_of(staff)
-
-
-@pytest.fixture
-def root(db):
-    return User.objects.create_superuser("root", password="root-secret")
 
 
 def act(client, action, *tasks, **more):

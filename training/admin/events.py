@@ -1,0 +1,37 @@
+"""The journal of all events."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+
+from training.models import TaskEvent
+
+from .access import ReadOnly
+from .dates import indexed
+from .ids import with_id
+
+
+@admin.register(TaskEvent)
+class EventAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
+    """All events, newest first."""
+
+    list_display = ("task_id", "seq", "kind", "status", "stage", "progress", "message", "at")
+    list_filter = ("kind",)
+    show_full_result_count = False
+    search_fields = ("task__id__startswith",)
+    search_help_text = "the start of a task's id"
+    date_hierarchy = "at"
+    ordering = ("-id",)
+    actions = None
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        term = search_term.strip()
+        return (with_id(queryset, "task_id", term) if term else queryset), False
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[TaskEvent]:
+        rows: QuerySet[TaskEvent] = indexed(super().get_queryset(request))
+        return rows.defer("data")
