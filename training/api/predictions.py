@@ -2,7 +2,8 @@
 
 import csv
 import io
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from django.http import HttpResponse, HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
@@ -20,21 +21,27 @@ from .negotiation import AnyAccept
 from .pagination import next_url
 from .schema import failures
 
+_View = TypeVar("_View", bound=Callable[..., HttpResponseBase])
+
+
+def _documented(operation_id: str, page: type) -> Callable[[_View], _View]:
+    return extend_schema(
+        operation_id=operation_id,
+        parameters=[queries.OutcomesQuery],
+        responses={
+            (200, "application/json"): page,
+            (200, "text/csv"): OpenApiTypes.STR,
+            **failures(400, 404, 409),
+        },
+    )
+
 
 class TaskPredictions(APIView):
     """What the model foretold."""
 
     content_negotiation_class = AnyAccept
 
-    @extend_schema(
-        operation_id="list_predictions",
-        parameters=[queries.OutcomesQuery],
-        responses={
-            (200, "application/json"): result_shapes.PredictionPage,
-            (200, "text/csv"): OpenApiTypes.STR,
-            **failures(400, 404, 409),
-        },
-    )
+    @_documented("list_predictions", result_shapes.PredictionPage)
     def get(self, request: Request, task_id: str) -> HttpResponseBase:
         """Scores of a day, the best first; of an instrument, by day; or of the newest day."""
         asked = queries.read(request, queries.OutcomesQuery)
@@ -50,15 +57,7 @@ class TaskPositions(APIView):
 
     content_negotiation_class = AnyAccept
 
-    @extend_schema(
-        operation_id="list_positions",
-        parameters=[queries.OutcomesQuery],
-        responses={
-            (200, "application/json"): result_shapes.PositionPage,
-            (200, "text/csv"): OpenApiTypes.STR,
-            **failures(400, 404, 409),
-        },
-    )
+    @_documented("list_positions", result_shapes.PositionPage)
     def get(self, request: Request, task_id: str) -> HttpResponseBase:
         """Positions at the end of a day, the largest first; or of an instrument, by day."""
         asked = queries.read(request, queries.OutcomesQuery)
