@@ -254,23 +254,29 @@ case "$COMMAND" in
         ;;
     uninstall)
         step "Stop and remove programs and units"
-        # The sockets first, or a request would start the web again.
-        systemd stop 'qlib-web@*.socket' 'qlib-*.timer' 'qlib-*.service' qlib-platform.target qlib.slice
+        # The sockets first, or a request would start the web again. Done again, it finds nothing to stop.
+        systemd stop 'qlib-web@*.socket' 'qlib-*.timer' 'qlib-*.service' qlib-platform.target qlib.slice || true
         run rm -rf "$OPT" /usr/local/sbin/qlib-manage "$UNITS"/qlib-* "$UNITS/qlib.slice" \
             "$UNITS"/*.wants/qlib-* /etc/nginx/sites-enabled/qlib-platform /etc/nginx/sites-available/qlib-platform
         systemd daemon-reload
-        systemd try-reload-or-restart nginx
+        [ ! -d /etc/nginx ] || systemd try-reload-or-restart nginx
         if [ -z "$PURGE" ]; then
             echo "   data stay: $STATE, $BACKUPS, $ETC, the database qlib; --purge removes them"
         else
             step "Remove data, settings, database and user"
-            # Whoever is connected still, such as a worker of another machine, is thrown out.
-            run runuser -u postgres -- dropdb --force --if-exists qlib
-            run runuser -u postgres -- dropuser --if-exists qlib
-            run rm -rf "$STATE" "$BACKUPS" "$ETC" /etc/redis/qlib-platform.conf \
-                /etc/postgresql/*/main/conf.d/qlib-platform.conf
-            run sed -i '\#^include /etc/redis/qlib-platform.conf$#d' /etc/redis/redis.conf
-            systemd try-restart redis-server postgresql
+            if [ -d /etc/postgresql ] || [ -n "$DRY" ]; then
+                # Whoever is connected still, such as a worker of another machine, is thrown out.
+                run runuser -u postgres -- dropdb --force --if-exists qlib
+                run runuser -u postgres -- dropuser --if-exists qlib
+                run rm -f /etc/postgresql/*/main/conf.d/qlib-platform.conf
+                systemd try-restart postgresql
+            fi
+            if [ -e /etc/redis/qlib-platform.conf ] || [ -n "$DRY" ]; then
+                run rm -f /etc/redis/qlib-platform.conf
+                run sed -i '\#^include /etc/redis/qlib-platform.conf$#d' /etc/redis/redis.conf
+                systemd try-restart redis-server
+            fi
+            run rm -rf "$STATE" "$BACKUPS" "$ETC"
             run userdel qlib || true
         fi
         ;;
