@@ -77,8 +77,14 @@ class Tree:
         return [one.pid for one in engine if one.parent in pids and one.pid == one.group]
 
     def orphans(self) -> list[Seen]:
-        """What is left of trainings and hosts beside the hosts of living workers."""
-        return [one for one in self._engine() if one.parent not in self.parents]
+        """What is left of trainings and hosts beside living workers' hosts and their spares."""
+        hosts = set(self.hosts())
+        return [
+            one
+            for one in self._engine()
+            if one.parent not in self.parents
+            and not (one.parent in hosts and one.group == one.parent)
+        ]
 
     def _engine(self) -> list[Seen]:
         state = str(self.state_dir)

@@ -356,6 +356,54 @@ def test_a_dead_host_is_replaced_behind_the_same_path(host, start):
     assert result_of(start("echo"))
 
 
+def spare_of(host: EngineHost) -> int:
+    """The pid of the fork that waits to be the next training."""
+    children = Path(f"/proc/{host.pid}/task/{host.pid}/children")
+    deadline = time.monotonic() + DEADLINE_S
+    while not (pids := children.read_text().split()):
+        assert time.monotonic() < deadline, "the host has no spare"
+        select.select([], [], [], 0.005)
+    (pid,) = map(int, pids)
+    return pid
+
+
+def test_the_next_training_waits_already_and_a_new_spare_follows_it(host, start):
+    assert result_of(start("echo"))
+    waiting = spare_of(host)
+    training = start("wait_for_orders")
+
+    assert training.pid == waiting
+    training.kill()
+    follow(training)
+
+    assert spare_of(host) != waiting
+
+
+def test_a_spare_that_has_died_is_replaced(host, start):
+    assert result_of(start("echo"))
+    waiting = spare_of(host)
+    os.kill(waiting, signal.SIGKILL)
+    assert_within(GONE_S, lambda: not is_running(waiting), "the spare is dead")
+
+    training = start("echo")
+
+    assert training.pid != waiting
+    assert result_of(training)
+
+
+@pytest.mark.parametrize("ending", [signal.SIGKILL, None], ids=["killed", "stopped in order"])
+def test_a_spare_ends_with_its_host(tmp_path, ending):
+    host = EngineHost.start(runtime_dir=tmp_path, cores=1, preload=False, probes=PROBES)
+    waiting = spare_of(host)
+    if ending:
+        os.kill(host.pid, ending)
+    else:
+        host.stop()
+
+    assert_within(GONE_S, lambda: not is_running(waiting), "the spare is gone")
+    host.stop()
+
+
 def test_a_leader_in_the_backlog_of_a_dying_host_is_told(host, start, tmp_path):
     start("wait_for_orders")
     os.kill(host.pid, signal.SIGSTOP)

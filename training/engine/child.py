@@ -1,4 +1,5 @@
-"""The training process: from the fork to the engine's first line, and the way back.
+"""The training process: from the fork, through its wait as a spare, to the engine's first line, and
+the way back.
 
 Nothing here returns into the host: every road ends in `os._exit`. So nothing runs at exit, and
 whatever must be on disk is flushed here first.
@@ -29,17 +30,39 @@ EXIT_FAILED = 1
 EXIT_NEVER_STARTED = 70
 JOB_TIMEOUT_S = 30
 MAX_ERROR_CHARACTERS = 2000
-CONTROL, FIRST_LIFE_LINE = 3, 4
+FIRST_KEPT = 3
 # Above every descriptor that the host may hold, so that moving them to 3, 4, 5 overwrites none.
 PARKING = 200
 
 Train = Callable[[Message, Reporter], Message]
 
 
+def wait_to_train(line: int, host_line: int, *, find_train: Any) -> NoReturn:
+    """Turns this fork into a spare: it waits on `line` for a request, then becomes its training.
+
+    host_line: the life line that the host holds.
+    """
+    try:
+        walls.die_with_parent(signal.SIGKILL)
+        _keep(line, host_line)
+        channel = Channel(socket.socket(fileno=FIRST_KEPT))
+        while not channel.is_closed:
+            for request in channel.receive():
+                control, log, leader_line = channel.descriptors
+                channel.descriptors.clear()
+                channel.close()
+                lines = (leader_line, FIRST_KEPT + 1)
+                become_training(
+                    request, control=control, log=log, life_lines=lines, find_train=find_train
+                )
+    finally:
+        os._exit(EXIT_NEVER_STARTED)
+
+
 def become_training(
     request: Message, *, control: int, log: int, life_lines: Sequence[int], find_train: Any
 ) -> NoReturn:
-    """Turns this fresh fork into a training process, runs one job and exits.
+    """Turns this fork into a training process, runs one job and exits.
 
     request: the host's, see `handle.Training`. find_train(job) names the function to run.
     """
@@ -98,16 +121,21 @@ def explain(error: BaseException) -> tuple[str, str]:
 
 def _keep_only(control: int, log: int, life_lines: Sequence[int]) -> Channel:
     """Arranges descriptors: null, log, log, control, life lines; closes others; arms the lines."""
-    kept = [os.dup2(d, PARKING + place, False) for place, d in enumerate((control, *life_lines))]
-    null = os.open("/dev/null", os.O_RDONLY)
-    for source, target in ((null, 0), (log, 1), (log, 2)):
-        os.dup2(source, target)
-    for place, descriptor in enumerate(kept):
-        os.dup2(descriptor, CONTROL + place, False)
-    os.closerange(CONTROL + len(kept), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    _keep(control, *life_lines)
     for place in range(len(life_lines)):
-        arm_life_line(FIRST_LIFE_LINE + place, os.getpid())
-    return Channel(socket.socket(fileno=CONTROL))
+        arm_life_line(FIRST_KEPT + 1 + place, os.getpid())
+    return Channel(socket.socket(fileno=FIRST_KEPT))
+
+
+def _keep(*descriptors: int) -> None:
+    """Moves them to 3, 4, 5 … behind null, output and errors; closes all others."""
+    kept = [os.dup2(one, PARKING + place, False) for place, one in enumerate(descriptors)]
+    os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
+    for place, one in enumerate(kept, FIRST_KEPT):
+        os.dup2(one, place, False)
+    os.closerange(FIRST_KEPT + len(kept), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 
 
 def _enter(request: Message) -> walls.Fence:

@@ -268,10 +268,10 @@ class Training:
 
     def kill(self) -> None:
         """SIGKILL to the training and, by its life line, its group, even under a stopped host."""
-        # Dead and reaped: the life line below still reaches what is left of its group.
+        # First the line: it ends with the training that holds it, and would not reach its group.
+        self._cut_life_line()
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-        self._cut_life_line()
 
     def memory_bytes(self) -> int:
         """Anonymous memory of the whole group now; also raises `peak_memory_bytes`.
