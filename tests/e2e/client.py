@@ -129,6 +129,10 @@ class Subscriber(threading.Thread):
 
         return dict(until(look, what=f"{kind} {stage} of {self.task_id}", within_s=within_s))
 
+    def has_ended(self) -> bool:
+        """Whether the task's end was heard."""
+        return any(one["type"] in FINAL for one in list(self.heard))
+
     def wait_for_end(self, *, within_s: float = 60) -> dict[str, Any]:
         def look() -> list[dict[str, Any]]:
             return [one for one in list(self.heard) if one["type"] in FINAL]

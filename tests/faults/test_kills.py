@@ -9,7 +9,7 @@ import json
 import os
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,7 +88,7 @@ def _round(ground: Ground, fault: Fault, number: int) -> list[str]:
     ids = [client.submit(text) for _ in range(TASKS)]
     subscribers = {task_id: Subscriber(client, task_id) for task_id in ids}
     moment_s = chance.uniform(0, LATEST_S)
-    time.sleep(moment_s)
+    _wait(moment_s, subscribers.values())
     what = fault.happen(platform, chance)
     tasks, found = [], []
     try:
@@ -115,6 +115,14 @@ def _round(ground: Ground, fault: Fault, number: int) -> list[str]:
     }
     _log(told)
     return [json.dumps(told)] if found else []
+
+
+def _wait(moment_s: float, subscribers: Iterable[Subscriber]) -> None:
+    """Until the moment, or until only one task is left: later there might be nothing to kill."""
+    heard = list(subscribers)
+    deadline = time.monotonic() + moment_s
+    while time.monotonic() < deadline and sum(one.has_ended() for one in heard) < len(heard) - 1:
+        time.sleep(0.02)
 
 
 def _judge(
