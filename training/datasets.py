@@ -1,5 +1,6 @@
 """Registered markets: flips the pointer to a finished version, and finds a version's place."""
 
+import json
 import re
 from datetime import date
 from pathlib import Path
@@ -23,36 +24,45 @@ def directory(name: str, version: str) -> Path:
     return root / name / version
 
 
+def manifest(name: str, version: str) -> dict[str, Any]:
+    """What an import wrote of this version, which may not be the current one.
+
+    Raises: OSError, ValueError.
+    """
+    told: dict[str, Any] = json.loads((directory(name, version) / "manifest.json").read_bytes())
+    return told
+
+
 def version_path(dataset: Dataset) -> Path:
     """Where the current version of the dataset lies."""
     return directory(dataset.name, dataset.version)
 
 
-def register(manifest: dict[str, Any], *, version: str) -> Dataset:
+def register(told: dict[str, Any], *, version: str) -> Dataset:
     """Make a finished version the current one of its name; the last step of an import.
 
-    manifest: as in the version's `manifest.json`. Registering the same again changes nothing.
+    told: as in the version's `manifest.json`. Registering the same again changes nothing.
     Raises: NotFound, if the version's directory is not there; ValueError, KeyError, if the
     manifest is not one of ours.
     """
-    path = directory(manifest["name"], version)
-    if manifest["version"] != version:
-        raise ValueError(f"the manifest is of version {manifest['version']!r}, not {version!r}")
+    path = directory(told["name"], version)
+    if told["version"] != version:
+        raise ValueError(f"the manifest is of version {told['version']!r}, not {version!r}")
     if not (path / "manifest.json").is_file():
-        raise NotFound(f"Version {version} of {manifest['name']} is not in {path.parent}.")
+        raise NotFound(f"Version {version} of {told['name']} is not in {path.parent}.")
     with transaction.atomic():
         dataset, _ = Dataset.objects.update_or_create(
-            name=manifest["name"],
+            name=told["name"],
             defaults={
-                "region": manifest["region"],
+                "region": told["region"],
                 "version": version,
-                "fingerprint": manifest["fingerprint"],
-                "rows": manifest["rows"],
-                "first_day": date.fromisoformat(manifest["first_day"]),
-                "last_day": date.fromisoformat(manifest["last_day"]),
-                "instrument_count": len(manifest["instruments"]),
-                "synthetic": manifest["synthetic"],
-                "manifest": manifest,
+                "fingerprint": told["fingerprint"],
+                "rows": told["rows"],
+                "first_day": date.fromisoformat(told["first_day"]),
+                "last_day": date.fromisoformat(told["last_day"]),
+                "instrument_count": len(told["instruments"]),
+                "synthetic": told["synthetic"],
+                "manifest": told,
             },
         )
     return dataset

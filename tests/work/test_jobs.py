@@ -1,36 +1,34 @@
 """What a work-horse does before its training starts."""
 
-from typing import Any
+import json
 
 import pytest
-from django.db import OperationalError
-from django.db.models.query import QuerySet
 
-from training import datasets, ledger
+from training import datasets
 from training.states import Status
 from training.work import jobs
 
 pytestmark = pytest.mark.django_db
 
 
-def test_a_database_that_is_away_as_a_training_starts_costs_no_attempt(
-    make_task, dataset, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_training_is_told_of_its_own_version_of_the_data(make_task, dataset):
     task = make_task(status=Status.RUNNING, dataset_version="0123456789abcdef")
-    datasets.directory(task.dataset, task.dataset_version).mkdir(parents=True)
+    days = {"first_day": "2019-01-02", "last_day": "2019-12-30"}
+    older = {"region": "us", "fingerprint": "older", "instruments": {"AAA": {}}, **days}
+    folder = datasets.directory(task.dataset, task.dataset_version)
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text(json.dumps(older))
     post = jobs.Post(worker="w", queue="cpu", extras=(), host=None, memory_bytes=1)
-    outages, found = [OperationalError("gone"), OperationalError("gone")], QuerySet.get
 
-    def get(*args: Any, **kwargs: Any) -> Any:
-        if outages:
-            raise outages.pop()
-        return found(*args, **kwargs)
+    told = jobs._job(task, at=post)["dataset"]
 
-    monkeypatch.setattr(QuerySet, "get", get)
-    monkeypatch.setattr(ledger, "RETRY_S", 0.0)
-    # The test's database would go with the connection.
-    monkeypatch.setattr(ledger, "forget_connection", lambda: None)
+    assert (told["fingerprint"], told["instruments"]) == ("older", 1)
+    assert (told["first_day"], told["last_day"]) == tuple(days.values())
 
-    job = jobs._job(task, at=post)
 
-    assert (outages, job["dataset"]["instruments"]) == ([], 3)
+def test_a_version_that_is_not_on_this_worker_is_named(make_task, dataset):
+    task = make_task(status=Status.RUNNING, dataset_version="0123456789abcdef")
+    post = jobs.Post(worker="w", queue="cpu", extras=(), host=None, memory_bytes=1)
+
+    with pytest.raises(FileNotFoundError, match="0123456789abcdef"):
+        jobs._job(task, at=post)

@@ -13,8 +13,7 @@ from django.db import connection
 
 from training import archive, datasets, lifecycle, runner, tracing
 from training.engine import handle, verdict
-from training.ledger import insist
-from training.models import Dataset, TrainingTask
+from training.models import TrainingTask
 from training.models import Worker as WorkerRow
 
 log = logging.getLogger(__name__)
@@ -108,7 +107,8 @@ def _job(task: TrainingTask, *, at: Post) -> dict[str, Any]:
         raise FileNotFoundError(
             f"the data of {task.dataset} ({task.dataset_version}) is not on this worker"
         )
-    dataset = insist(lambda: Dataset.objects.get(name=task.dataset))
+    # Of this very version, which may not be the current one; and no database is asked for it.
+    told = datasets.manifest(task.dataset, task.dataset_version)
     return {
         "task_id": task.id,
         "attempt": task.attempt,
@@ -116,11 +116,11 @@ def _job(task: TrainingTask, *, at: Post) -> dict[str, Any]:
         "dataset": {
             "name": task.dataset,
             "path": str(path),
-            "region": dataset.region,
-            "fingerprint": dataset.fingerprint,
-            "first_day": dataset.first_day.isoformat(),
-            "last_day": dataset.last_day.isoformat(),
-            "instruments": dataset.instrument_count,
+            "region": told["region"],
+            "fingerprint": told["fingerprint"],
+            "first_day": told["first_day"],
+            "last_day": told["last_day"],
+            "instruments": len(told["instruments"]),
         },
         "evaluator": settings.EVALUATOR,
         "shares_features": True,
