@@ -220,8 +220,23 @@ def test_what_is_written_after_a_column_is_finished_does_not_reach_its_file(tmp_
     columns.array[1] = 0.0
 
     assert is_right(np.load(path)[None], "$close")
-    columns.fill(0)
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["on disk", "no room"])
+def test_a_column_for_this_process_alone_lies_in_a_nameless_file_where_one_can_be(tmp_path, there):
+    columns = Columns(2, ROWS)
+    folder = tmp_path / "scratch"
+    if there:
+        folder.mkdir()
+
+    for number in range(2):
+        columns.fill(number, folder)
+
     assert not columns.array.any()
+    columns.array[1] = values("$close")
+    assert is_right(columns.array[1:], "$close")
+    assert Path("/proc/self/maps").read_text().count(str(folder)) == (2 if there else 0)
+    assert not there or list(folder.iterdir()) == []
 
 
 def test_no_rows_are_columns_too(side):

@@ -8,6 +8,7 @@ are touched; what is written to a finished column stays in this process.
 import ctypes
 import mmap
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -110,10 +111,19 @@ class Columns:
         finally:
             os.close(file)
 
-    def fill(self, number: int) -> None:
-        """Plain memory, without any file."""
-        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-        self._map(number, mmap.PROT_READ | mmap.PROT_WRITE, flags, -1)
+    def fill(self, number: int, folder: Path) -> None:
+        """A place for a column of this process alone: a file without a name in `folder`.
+
+        So the system may write a large load to disk instead of running out of memory. Where the
+        disk has no room, plain memory.
+        """
+        both = mmap.PROT_READ | mmap.PROT_WRITE
+        try:
+            with tempfile.TemporaryFile(dir=folder) as file:
+                os.posix_fallocate(file.fileno(), 0, size(self.rows))
+                self._map(number, both, mmap.MAP_SHARED, file.fileno())
+        except OSError:
+            self._map(number, both, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1)
 
     def _at(self, number: int) -> int:
         if not 0 <= number < self.count:

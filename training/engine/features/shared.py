@@ -221,7 +221,7 @@ class SharedColumns:
     def _compute_alone(self, request: _Request, numbers: list[int]) -> None:
         numbers = list(numbers)
         for number in numbers:
-            request.columns.fill(number)
+            request.columns.fill(number, self._folder.parent)
         self._compute(request, numbers)
 
     def _compute(self, request: _Request, numbers: list[int]) -> None:
