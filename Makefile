@@ -39,8 +39,8 @@ test: install-dev ## Run the whole test suite (MARKET_DATA and QLIB_EXAMPLES nam
 	@$(TESTS) -m e2e
 	@$(NOTICE); $(BROWSER)
 
-test-fast: install-dev ## Run the tests that need no worker, no Redis and no Qlib
-	@$(TESTS) -n 2 -m "not redis and not qlib and not e2e and not postgres"
+test-fast: install-dev ## Run what needs no worker, no Redis and no Qlib, without the slow and the faults
+	@$(TESTS) -n 2 -m "not redis and not qlib and not e2e and not postgres and not slow" --ignore=tests/faults
 
 faults: install-dev ## Run five rounds of every fault, and the long form of the tests around them (hours)
 	@$(NOTICE)

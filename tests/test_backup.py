@@ -88,6 +88,7 @@ def places(request):
     return request.getfixturevalue(f"{request.param}_places")
 
 
+@pytest.mark.slow
 def test_the_drill_loses_nothing_final_and_begins_what_ran_anew(places, tmp_path):
     old, new = places
     old.manage("migrate", "-v0")

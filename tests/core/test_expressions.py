@@ -141,6 +141,7 @@ _PIECES = st.sampled_from(
 # fmt: on
 
 
+@pytest.mark.slow
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(st.lists(_PIECES, max_size=25).map(" ".join) | st.text(max_size=60))
 def test_whatever_passes_is_made_of_listed_operators_only(text):

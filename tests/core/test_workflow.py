@@ -195,6 +195,7 @@ def _flow(children):
     return mapping | listing
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(st.dictionaries(_KEYS, st.recursive(_SCALARS, _flow, max_leaves=8), min_size=1))
 def test_a_generated_document_is_read_as_ruamel_reads_it_or_refused(items):

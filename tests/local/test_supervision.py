@@ -16,6 +16,8 @@ import pytest
 from qlibplatform.local import prepare, processes, programs
 from qlibplatform.local.programs import Program
 
+pytestmark = pytest.mark.slow
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
 DEAF = [
