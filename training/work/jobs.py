@@ -19,6 +19,10 @@ from training.models import Worker as WorkerRow
 log = logging.getLogger(__name__)
 
 
+START_WITHIN_S = 120.0
+"""A host that is new imports Qlib first: 3 s, and far more on a machine that has too much to do."""
+
+
 @dataclass(frozen=True)
 class Post:
     """Where this process works; set by the worker before it forks."""
@@ -85,6 +89,7 @@ def _start(
             scratch_dir=scratch / archive.HOME,
             log_path=scratch / "log.raw",
             limits=limits,
+            start_timeout_s=START_WITHIN_S,
             readable=[_store()],
         )
     except (handle.HostLost, handle.HostBusy) as error:
