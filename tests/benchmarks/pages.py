@@ -51,25 +51,29 @@ def measure(asked: argparse.Namespace) -> None:
     from django.core.management import call_command
 
     django.setup()
+    from training.task_lists import ORDERINGS
+
     call_command("migrate", verbosity=0)
     busy = fill(asked.tasks, asked.points)
     pages = {
         "list, newest": "/",
-        "list, by IC": "/?ordering=-ic",
+        **{f"list, by {one}": f"/?ordering={one}" for one in ORDERINGS if one != "-created_at"},
         "list, failed": "/?status=failed",
         "list, search": "/?q=task+99",
+        "list, search for nothing": "/?q=absent",
         f"task, {asked.points} points": f"/tasks/{busy}",
         f"its curves, {asked.points} points": f"/api/tasks/{busy}/metrics?points=1500",
     }
     session = serve(pages, asked.requests)
-    paints({name: path for name, path in pages.items() if not path.startswith("/api")}, session)
+    painted = ("list, newest", f"task, {asked.points} points")
+    paints({name: pages[name] for name in painted}, session)
 
 
 def fill(tasks: int, points: int) -> str:
     """Rows as the platform would have left them; the id of the task with the points."""
     from django.contrib.auth.models import User
 
-    from training.models import MetricPoint, TrainingTask
+    from training.models import HEADLINES, MetricPoint, TrainingTask
 
     owner = User.objects.create_superuser("admin", password="measured-9x")
     now = datetime.now(UTC)
@@ -95,8 +99,7 @@ def fill(tasks: int, points: int) -> str:
                     name=f"task {number}",
                     status=ended,
                     progress=100.0 if ended == "completed" else 40.0,
-                    ic=ic,
-                    rank_ic=ic,
+                    **dict.fromkeys(HEADLINES, ic),
                     **times,
                     **common,
                 )
@@ -123,7 +126,8 @@ def serve(pages: dict[str, str], requests: int) -> str:
         calls = [once(lambda path=path: client.get(path)) for _ in range(requests + 2)][2:]
         size = len(client.get(path).content)
         wall, cpu = ([call[kind] for call in calls] for kind in (0, 1))
-        print(told(name, wall), told("  CPU", cpu), f"  {size / 1024:.0f} KiB")  # noqa: T201
+        line = (told(name, wall), told("  CPU", cpu), f"  {size / 1024:.0f} KiB")
+        print(*line, flush=True)  # noqa: T201
     return client.cookies["sessionid"].value
 
 

@@ -150,7 +150,8 @@ def test_tasks_chosen_in_the_list_are_compared(finished, another, look):
     expect(legend).to_have_text(["Finished two", "Finished <b>one</b>"])
     for place in ("[data-chart=excess]", "#curves"):
         page.locator(place).scroll_into_view_if_needed()
-        expect(page.locator(f"{place} .scatterlayer .trace")).to_have_count(2)
+        chart = page.locator(f"{place}.js-plotly-plot, {place} .js-plotly-plot").first
+        expect(chart.locator(".scatterlayer .trace")).to_have_count(2)
 
 
 def test_names_and_messages_of_others_do_nothing(stage, look):

@@ -22,7 +22,7 @@ def test_the_best_is_marked_and_only_differences_are_shown(browser, make_task):
 
     best = re.findall(r'class="number best">([^<]*)<', text)
     assert best == ["0.0200", "−30.00%"]
-    differences = text.partition("Differences of the workflows")[2]
+    differences = text.partition("What differs in the workflows")[2]
     assert "task.model.kwargs.num_leaves" in differences
     assert "<code>99</code>" in differences
     assert "seed" not in differences

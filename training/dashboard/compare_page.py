@@ -8,11 +8,12 @@ from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
 from training import comparison, services
-from training.models import TrainingTask
+from training.models import HEADLINES, TrainingTask
 from training.states import Status
 
 MOST = 20
 OFFERED = 30
+SHOWN_FIRST = (*HEADLINES, "turnover")
 
 
 @login_required
@@ -34,7 +35,9 @@ def show(request: HttpRequest) -> HttpResponse:
         context["offered"] = finished.defer("config", "posted", "result")[:OFFERED]
     else:
         results = [task.result.get("metrics", {}) for task in tasks]
-        context["metrics"] = comparison.metrics(results)
+        rows = comparison.metrics(results)
+        context["metrics"] = [row for row in rows if row["name"] in SHOWN_FIRST]
+        context["more_metrics"] = [row for row in rows if row["name"] not in SHOWN_FIRST]
         context["differences"] = comparison.differences([task.config for task in tasks])
         context["same_test"] = len({_board(task) for task in tasks}) == 1
         context["correlation"] = _correlation(tasks)

@@ -21,13 +21,20 @@ TITLES = {
     "icir": "ICIR",
     "rank_ic": "Rank IC",
     "rank_icir": "Rank ICIR",
-    "annualized_return": "Excess return, yearly",
+    "annualized_return": "Excess return p.a.",
     "ffr": "Fulfilled orders (FFR)",
     "pa": "Price advantage (PA)",
     "pos": "Orders at a better price (POS)",
     "information_ratio": "Information ratio",
     "max_drawdown": "Max drawdown",
 }
+
+SHORT_TITLES = {
+    "annualized_return": "Excess p.a.",
+    "information_ratio": "Inf. ratio",
+    "max_drawdown": "Drawdown",
+}
+"""Where a table has many columns."""
 
 # Sequences that terminals obey, control characters, and marks that turn the reading direction.
 _CONTROLS = re.compile(
@@ -51,6 +58,12 @@ def title_of(metric: str) -> str:
     base = metric.removesuffix("_without_cost")
     said = TITLES.get(base) or base.replace("_", " ").capitalize()
     return f"{said}, without cost" if base != metric else said
+
+
+@register.filter
+def short_title_of(metric: str) -> str:
+    """The same where room is scarce."""
+    return SHORT_TITLES.get(metric) or title_of(metric)
 
 
 @register.filter

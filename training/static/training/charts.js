@@ -45,7 +45,7 @@ export const isDark = () =>
 
 const colours = () => COLOURS[isDark() ? "dark" : "light"];
 
-function layout({ title, unit, rows, bars, stacked, xTitle, range }) {
+function layout({ unit, rows, bars, stacked, xTitle, range }) {
   const dark = isDark();
   const ink = dark ? "#9aa6b0" : "#545e66";
   const line = dark ? "#2a333c" : "#dfdacd";
@@ -53,15 +53,15 @@ function layout({ title, unit, rows, bars, stacked, xTitle, range }) {
     gridcolor: line, linecolor: line, zerolinecolor: dark ? "#64707b" : "#8b8f8c",
     tickfont: { size: 11 }, automargin: true,
   };
+  const isNarrow = innerWidth < 600;
   return {
-    title: { text: text(title), x: 0, xanchor: "left", xref: "paper", font: { size: 13, color: dark ? "#e3e8ec" : "#1b2227" }, y: 0.98, yanchor: "top" },
     font: { family: "system-ui, sans-serif", size: 12, color: ink },
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
-    margin: { l: 48, r: 12, t: 34, b: 34 }, colorway: colours(),
+    margin: { l: 48, r: 12, t: 8, b: 34 }, colorway: colours(),
     hovermode: bars ? "closest" : "x unified",
     hoverlabel: { bgcolor: dark ? "#1d242b" : "#fffdf9", bordercolor: line, font: { color: dark ? "#e3e8ec" : "#1b2227" } },
-    legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 1, xanchor: "right", font: { size: 11 } },
-    xaxis: { ...axis, title: xTitle ? { text: xTitle, font: { size: 11 } } : undefined, range },
+    legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, xanchor: "left", font: { size: 11 } },
+    xaxis: { ...axis, tickangle: 0, nticks: isNarrow ? 4 : undefined, title: xTitle ? { text: xTitle, font: { size: 11 } } : undefined, range },
     yaxis: { ...axis, tickformat: unit === "share" ? ".1%" : undefined },
     showlegend: rows > 1, barmode: stacked ? "overlay" : "group", bargap: 0.04, uirevision: "kept",
   };
@@ -81,7 +81,7 @@ function coloured(traces) {
   const own = colours();
   return traces.map(said).map(({ colorOf, ...trace }) => (colorOf === undefined
     ? trace
-    : { ...trace, meta: { colorOf }, line: { ...trace.line, color: own[colorOf % own.length], dash: DASHES[Math.floor(colorOf / own.length)] } }));
+    : { ...trace, meta: { colorOf }, marker: { ...trace.marker, color: own[colorOf % own.length] }, line: { ...trace.line, color: own[colorOf % own.length], dash: DASHES[Math.floor(colorOf / own.length)] } }));
 }
 
 const DASHES = ["solid", "dash", "dot"];
@@ -101,9 +101,18 @@ export async function draw(element, source, traces, what) {
   drawn.add({ element, about });
   // Drag to zoom, double click to see all again; no bar of buttons.
   const config = { responsive: true, displayModeBar: false };
+  entitle(element, what.title);
   await Plotly.newPlot(element, coloured(traces), layout(about), config);
   element.setAttribute("role", "img");
   element.setAttribute("aria-label", `Chart: ${what.title}. ${what.said ?? ""}`);
+}
+
+/** The title stands above the chart as text: it wraps where the screen is narrow. */
+function entitle(element, title) {
+  const words = document.createElement("div");
+  words.className = "chart-title";
+  words.textContent = title;
+  element.before(words);
 }
 
 /** The same chart with other data; the reader's zoom stays. */
@@ -117,6 +126,27 @@ export const lines = (x, series, more = {}) =>
   Object.entries(series).map(([name, y]) => ({
     x, y, name, type: "scatter", mode: "lines", line: { width: 1.6 }, connectgaps: true, ...more,
   }));
+
+// What fits tell of, in words; their own name where there is none. Rounds are those of boosters.
+const MEASURES = {
+  IC: ["IC and rank IC on the validation days", "round"],
+  valid_ic: ["IC on the validation days", "round"],
+  valid_rank_ic: ["Rank IC on the validation days", "round"],
+  l2: ["Loss: mean squared error", "round"],
+  rmse: ["Loss: root of the mean squared error", "round"],
+  loss: ["Loss", "epoch or step"],
+  score: ["Score", "epoch or step"],
+};
+
+/** Title and axis of the curves of one measure, such as "l2", "valid.l2" or "sub_2.IC". */
+export function curveWords(measure) {
+  const [, before, own] = /^(sub_\d+\.)?(.*)$/.exec(measure);
+  const [, segment, bare] = /^(train\.|valid\.)?(.*)$/.exec(own);
+  const [title, xTitle] = MEASURES[bare] ?? [bare, "step"];
+  const of = [segment && { "train.": "training", "valid.": "validation" }[segment], before && `sub-model ${before.slice(4, -1)}`];
+  const rest = of.filter(Boolean).join(", ");
+  return { title: rest ? `${title} (${rest})` : title, xTitle };
+}
 
 addEventListener("themechange", async () => {
   if (!loading) return;

@@ -1,5 +1,5 @@
 // Curves of several tasks over each other, each task in a colour of its own.
-import { draw, lines, paintSwatches, whenSeen } from "./charts.js";
+import { curveWords, draw, lines, paintSwatches, whenSeen } from "./charts.js";
 import { el, plain } from "./live.js";
 
 const ids = el("#compare").dataset.tasks.split(",");
@@ -7,6 +7,8 @@ const names = [...document.querySelectorAll("th[data-name] a")].map((link) => li
 const plotlySource = document.querySelector("script[data-plotly]").dataset.plotly;
 const POINTS = 6000;
 const CURVE_POINTS = 600;
+// Not every round's IC is measured: the dots are those that were.
+const DOTS = { mode: "lines+markers", marker: { size: 4 } };
 
 // Two tasks may have one name; a legend must not.
 const said = ids.map((id, number) =>
@@ -65,10 +67,12 @@ whenSeen(el("#curves"), async () => {
   for (const [name, of] of measures) {
     const place = document.createElement("div");
     place.className = "chart";
-    el("#curves").append(place);
+    const cell = document.createElement("div");
+    cell.append(place);
+    el("#curves").append(cell);
     const traces = [...of].flatMap(([number, { x, y }]) =>
-      lines(x, { [said[number]]: y }, { colorOf: number }));
-    draw(place, plotlySource, traces, { title: `${plain(name)} by step`, xTitle: "step" });
+      lines(x, { [said[number]]: y }, { colorOf: number, ...(name.endsWith("ic") ? DOTS : {}) }));
+    draw(place, plotlySource, traces, curveWords(plain(name)));
   }
   if (!measures.size) el("#curves").textContent = "None of them told of a curve.";
 });

@@ -49,12 +49,12 @@ function paint() {
   for (const one of findings) if (one.line && worst.get(one.line) !== "fault") worst.set(one.line, one.kind);
   const rows = field.value.split("\n");
   ink.replaceChildren(...rows.flatMap((row, number) => {
-    const parts = [...coloured(row)];
     const isFaulty = worst.get(number + 1) === "fault";
-    if (!isFaulty) return [...parts, "\n"];
+    if (!isFaulty) return [...coloured(row), "\n"];
+    const indent = /^\s*/.exec(row)[0];
     const span = piece("y-fault", "");
-    span.append(...parts);
-    return [span, "\n"];
+    span.append(...coloured(row.slice(indent.length)));
+    return [indent, span, "\n"];
   }), "\n");
   gutter.replaceChildren(...rows.map((_, number) => {
     const one = document.createElement("b");

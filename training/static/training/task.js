@@ -1,5 +1,5 @@
 // One task, alive: each event replaces what it tells of; curves grow, the log is followed.
-import { draw, lines, redraw, whenSeen } from "./charts.js";
+import { curveWords, draw, lines, redraw, whenSeen } from "./charts.js";
 import { el, listen, plain } from "./live.js";
 
 const page = el("#task");
@@ -129,12 +129,15 @@ const curves = {
         mode: isIC ? "lines+markers" : x.length < 2 ? "markers" : "lines",
         marker: { size: 4 },
       }));
-      const what = { title: isIC ? `Validation ${plain(group)} by step` : `${plain(group)} by step`, xTitle: "step" };
+      const what = curveWords(plain(group));
       if (!this.charts.has(group)) {
         const place = document.createElement("div");
         place.className = "chart waiting";
         place.dataset.waiting = "loading…";
-        el("#curves").append(place);
+        // The chart's title comes to stand before it, in the same cell.
+        const cell = document.createElement("div");
+        cell.append(place);
+        el("#curves").append(cell);
         this.charts.set(group, place);
       }
       const place = this.charts.get(group);
@@ -278,10 +281,10 @@ const REPORT = {
     { title: "Cumulative excess return over the benchmark", unit: "share" },
   ],
   drawdown: (r) => r.portfolio && [
-    lines(r.portfolio.days, {
-      "with cost": r.portfolio.drawdown_with_cost,
-      "without cost": r.portfolio.drawdown_without_cost,
-    }, { fill: "tozeroy", line: { width: 1 } }),
+    [
+      ...lines(r.portfolio.days, { "with cost": r.portfolio.drawdown_with_cost }, { fill: "tozeroy", line: { width: 1 } }),
+      ...lines(r.portfolio.days, { "without cost": r.portfolio.drawdown_without_cost }, { line: { width: 1 } }),
+    ],
     { title: "Drawdown of the excess return", unit: "share" },
   ],
   turnover: (r) => r.portfolio && [
