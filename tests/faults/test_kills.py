@@ -37,8 +37,8 @@ LATEST_S = 8.0
 """The fault comes at a random moment of so many seconds after the submissions."""
 
 PLAIN_RUN = {
-    "sqlite": {"work-horse-frozen", "redis-away", "disk-full", "everything"},
-    "postgresql": {"whole-worker", "poison-host", "double-delivery", "postgresql-stopped"},
+    "sqlite": {"work-horse-frozen", "redis-away", "disk-full", "poison-worker"},
+    "postgresql": {"everything", "whole-worker", "double-delivery", "postgresql-stopped"},
 }
 
 DATABASES = ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)]
