@@ -30,7 +30,7 @@ class EventAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
         term = search_term.strip()
-        return (with_id(queryset, "task_id", term) if term else queryset), False
+        return (with_id(queryset, "task__id", term) if term else queryset), False
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[TaskEvent]:
         rows: QuerySet[TaskEvent] = indexed(super().get_queryset(request))
