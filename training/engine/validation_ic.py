@@ -17,8 +17,8 @@ from qlib.data.dataset.handler import DataHandlerLP
 SHARE = 0.02
 """Of the fit's time so far that measuring may take; rounds beyond it are left out."""
 
-FREE_S = 0.1
-"""Seconds that measuring may take in any case, so that a short fit has a curve too."""
+FREE_S = 0.02
+"""Seconds that measuring may take beyond its share, so that a short fit has a curve too."""
 
 VALID = "valid"
 
@@ -52,7 +52,8 @@ class ValidationIC:
         return values
 
     def _is_affordable(self) -> bool:
-        allowed_s = max(SHARE * (self._clock() - self._began), FREE_S)
+        # It grows with the fit: rounds that are left out lie evenly between those measured.
+        allowed_s = SHARE * (self._clock() - self._began) + FREE_S
         return self._spent_s + self._last_s <= allowed_s
 
     def _measure(self, predicted: Callable[[], Any], label: Callable[[], Any]) -> dict[str, float]:
