@@ -20,7 +20,7 @@ COLUMNS = (
     ("ic", "IC"),
     ("icir", "ICIR"),
     ("rank_ic", "Rank IC"),
-    ("annualized_return", "Excess return"),
+    ("annualized_return", "Excess p.a."),
     ("information_ratio", "Inf. ratio"),
     ("max_drawdown", "Drawdown"),
 )
