@@ -1,5 +1,7 @@
 """The pages in Chromium, on real processes and a real training."""
 
+import re
+
 import pytest
 from axe_playwright_python.base import AXE_FILE_PATH
 from playwright.sync_api import Page, expect
@@ -33,6 +35,14 @@ def another(stage) -> str:
     """A second completed task, to be compared."""
     task_id = stage.submit(name="Finished two", rounds=5)
     assert stage.platform.client.final(task_id, within_s=200)["status"] == "completed"
+    return task_id
+
+
+@pytest.fixture(scope="package")
+def failed(stage) -> str:
+    """A task that ran out of its time."""
+    task_id = stage.submit(name="Too long", timeout_s=1, **ENDLESS)
+    assert stage.platform.client.final(task_id, within_s=200)["status"] == "failed"
     return task_id
 
 
@@ -215,6 +225,45 @@ def test_axe_finds_nothing_and_nothing_is_wider_than_the_screen(
     page.fill("#workflow", "task: {model: {class: Nothing}}")
     expect(page.locator("#findings li").first).to_be_visible()
     assert faults_of(page) == []
+
+
+@pytest.mark.parametrize(("theme", "width"), [("light", 390), ("dark", 1280)])
+def test_axe_finds_nothing_where_a_task_runs_or_failed_or_something_is_asked(
+    stage, look, failed, running_task, theme, width
+):
+    page = look(theme=theme, width=width).page
+
+    page.goto(f"/tasks/{running_task}")
+    page.locator("#training").scroll_into_view_if_needed()
+    expect(page.locator("#curves .js-plotly-plot").first).to_be_attached()
+    assert faults_of(page) == [], "running"
+    page.goto(f"/tasks/{failed}")
+    expect(page.locator("#failure")).to_contain_text("timed_out")
+    assert faults_of(page) == [], "failed"
+    for task_id, deed in ((running_task, "cancel"), (failed, "delete")):
+        page.goto("/")
+        page.locator(f'tr[data-task="{task_id}"] input').check()
+        page.locator(f"button[value={deed}]").click()
+        expect(page.locator(f"text=Yes, {deed}")).to_be_visible()
+        assert faults_of(page) == [], deed
+    page.context.clear_cookies()
+    page.goto("/sign-in")
+    assert faults_of(page) == [], "sign in"
+    page.fill("[name=username]", "user")
+    page.fill("[name=password]", "wrong")
+    page.click("button.main")
+    expect(page.locator(".note.bad, .errorlist, [role=alert]").first).to_be_visible()
+    assert faults_of(page) == [], "wrong password"
+
+
+def test_a_superuser_sees_the_rings_and_can_press_nothing_there(stage, look):
+    page = look().page
+
+    page.goto("/admin/training/worker/rings/")
+
+    row = page.locator("tr", has=page.locator("td", has_text="cpu")).first
+    expect(row).to_contain_text(re.compile(r"\((idle|busy)\)"))
+    assert page.locator("#content form, #content button, #content a").count() == 0
 
 
 def faults_of(page: Page) -> list[str]:
