@@ -91,6 +91,16 @@ def test_ic_and_rank_ic_are_those_of_qlib_also_with_ties_gaps_and_days_that_say_
     assert ic.isna().sum() == 1
 
 
+def test_the_same_value_on_two_days_is_no_tie():
+    dates = np.array([1, 1, 1, 2, 2, 2])
+    label = np.array([1.0, 3.0, 2.0, 5.0, 4.0, 6.0])
+
+    touching = DailyIC(dates, label).means(np.array([1.0, 2.0, 3.0, 3.0, 4.0, 5.0]))
+    apart = DailyIC(dates, label).means(np.array([1.0, 2.0, 3.0, 30.0, 40.0, 50.0]))
+
+    assert touching[1] == pytest.approx(apart[1]) == pytest.approx(0.5)
+
+
 def fit_lightgbm(market, ic):
     lightgbm = pytest.importorskip("lightgbm")
     features, learned, _ = market
@@ -170,7 +180,9 @@ def test_what_is_not_surely_the_segment_is_not_measured(market, missing):
     if missing == "raw label":
         dataset.frames[DataHandlerLP.DK_R] = None
     if missing == "order of rows":
-        dataset.frames[DataHandlerLP.DK_L] = learned.iloc[::-1]
+        dataset.frames[DataHandlerLP.DK_L] = pd.concat(
+            [learned.iloc[:TRAIN], learned.iloc[TRAIN:].iloc[::-1]]
+        )
     if missing == "validation segment":
         dataset.segments = {"train": None}
 
