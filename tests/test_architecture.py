@@ -11,8 +11,11 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted((ROOT / "training").rglob("*.py"))
 
 
+_WRITERS = {"update", "create", "update_or_create", "TrainingTask", "TaskEvent"}
+
+
 def _status_writes(tree: ast.AST) -> list[int]:
-    """Lines that write a column `status`: `x.status = …`, `update(status=…)`, {"status": …}."""
+    """Lines that write a column `status`: `x.status = …`, `update(status=…)`, a row made so."""
     lines = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign):
@@ -24,9 +27,9 @@ def _status_writes(tree: ast.AST) -> list[int]:
                 if isinstance(part, ast.Attribute) and part.attr == "status"
             ]
             lines += [name.lineno for name in names]
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            writes = node.func.attr in {"update", "create", "update_or_create"}
-            if writes and any(word.arg == "status" for word in node.keywords):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name):
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
+            if called in _WRITERS and any(word.arg == "status" for word in node.keywords):
                 lines.append(node.lineno)
     return lines
 
@@ -42,9 +45,11 @@ def test_only_the_lifecycle_and_the_maker_of_events_write_a_status():
 
 
 def test_the_search_for_writers_finds_them():
-    tree = ast.parse("task.status = 1\nT.objects.filter(a=1).update(status='x')")
+    tree = ast.parse(
+        "task.status = 1\nT.objects.filter(a=1).update(status='x')\nTaskEvent(status=1)"
+    )
 
-    assert _status_writes(tree) == [1, 2]
+    assert _status_writes(tree) == [1, 2, 3]
 
 
 @pytest.mark.parametrize("module", ["qlibplatform.asgi", "qlibplatform.urls"])

@@ -19,37 +19,38 @@ from .states import EventKind
 recorded = Signal()
 """Sent after the commit with `messages`: what listeners of the task get, in wire form."""
 
+Happening = tuple[EventKind, Mapping[str, Any] | None]
+"""The kind of an event, and its own data."""
 
-def record(
-    task: TrainingTask,
-    kind: EventKind,
-    *,
-    data: Mapping[str, Any] | None = None,
-    seq: int | None = None,
-) -> TaskEvent:
-    """Write the event of the change that `task` has just gone through, in its transaction.
 
-    seq: the event's number, by default the task's newest.
+def record(task: TrainingTask, *happenings: Happening) -> None:
+    """Write the events of the change that `task` has just gone through, in its transaction.
+
+    The last of them gets the number `task.last_seq`, those before it the numbers before.
     """
-    event = TaskEvent.objects.create(
-        task=task,
-        seq=task.last_seq if seq is None else seq,
-        attempt=task.attempt,
-        kind=kind,
-        status=task.status,
-        stage=task.stage,
-        progress=task.progress,
-        message=task.message,
-        data=clean(dict(data or {})),
-    )
-    announce(to_wire(event), owner_id=task.owner_id)
-    return event
+    first = task.last_seq - len(happenings) + 1
+    rows = [
+        TaskEvent(
+            task=task,
+            seq=seq,
+            attempt=task.attempt,
+            kind=kind,
+            status=task.status,
+            stage=task.stage,
+            progress=task.progress,
+            message=task.message,
+            data=clean(dict(data or {})),
+        )
+        for seq, (kind, data) in enumerate(happenings, first)
+    ]
+    written = TaskEvent.objects.bulk_create(rows)
+    announce([to_wire(row) for row in written], owner_id=task.owner_id)
 
 
-def announce(message: dict[str, Any], *, owner_id: int) -> None:
-    """Tell the listeners once the surrounding transaction is committed."""
+def announce(messages: list[dict[str, Any]], *, owner_id: int) -> None:
+    """Tell the listeners once the surrounding transaction is committed, of one task's events."""
     transaction.on_commit(
-        lambda: recorded.send_robust(sender=TaskEvent, message=message, owner_id=owner_id),
+        lambda: recorded.send_robust(sender=TaskEvent, messages=messages, owner_id=owner_id),
         robust=True,
     )
 

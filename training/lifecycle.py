@@ -64,7 +64,7 @@ def create(task: TrainingTask) -> TrainingTask:
             TaskTag(task=task, name=name) for name in dict.fromkeys(task.tags)
         )
         task.refresh_from_db()
-        events.record(task, EventKind.CREATED)
+        events.record(task, (EventKind.CREATED, None))
     return task
 
 
@@ -147,9 +147,7 @@ def report(task_id: str, news: News, *, attempt: int) -> None:
         task = TrainingTask.objects.get(pk=task_id)
         _keep_points(task, news)
         _keep_log(task, news)
-        first = task.last_seq - len(kinds) + 1
-        for seq, (kind, data) in enumerate(kinds, first):
-            events.record(task, kind, data=data, seq=seq)
+        events.record(task, *kinds)
 
 
 def _kinds_of(news: News) -> list[tuple[EventKind, dict[str, Any]]]:
@@ -370,7 +368,7 @@ def delete(task_id: str) -> TrainingTask:
             raise Pinned(f"{task_id} is pinned; unpin it first")
         if not task.is_final:
             raise NotFinished(f"{task_id} is {task.status}; cancel it first")
-        events.announce(events.deleted(task), owner_id=task.owner_id)
+        events.announce([events.deleted(task)], owner_id=task.owner_id)
         TrainingTask.objects.filter(pk=task_id).delete()
     return task
 
@@ -392,7 +390,7 @@ def _move(
         if not rows.update(last_seq=F("last_seq") + 1, **changes):
             return None
         task = TrainingTask.objects.select_related("owner").get(pk=task_id)
-        events.record(task, kind, data=data)
+        events.record(task, (kind, data))
     return task
 
 

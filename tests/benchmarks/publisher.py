@@ -2,8 +2,9 @@
 
     python -m tests.benchmarks.publisher --tasks ID,ID --rate 20 --count 400
 
-With --commit each goes the whole way, as an event in the database. Needs the environment that
-`served` prints. A message says `ns=<time.time_ns()> seq=<n>`.
+With --batch several go out together, as those of one commit do (of one task). With --commit each
+goes the whole way, as an event in the database. Needs the environment that `served` prints. A
+message says `ns=<time.time_ns()> seq=<n>`.
 """
 
 import argparse
@@ -29,11 +30,12 @@ def main() -> None:
     parser.add_argument("--rate", type=float, required=True, help="over all tasks; 0: no pause")
     parser.add_argument("--count", type=int, required=True, help="over all tasks")
     parser.add_argument("--commit", action="store_true")
+    parser.add_argument("--batch", type=int, default=1, help="events of one commit")
     asked = parser.parse_args()
     tasks = asked.tasks.split(",")
     known = TrainingTask.objects.in_bulk(tasks)
     began, cpu = time.perf_counter(), time.process_time()
-    for number in range(asked.count):
+    for number in range(0, asked.count, asked.batch):
         if asked.rate:
             time.sleep(max(0.0, began + number / asked.rate - time.perf_counter()))
         task, seq = known[tasks[number % len(tasks)]], number // len(tasks)
@@ -41,7 +43,8 @@ def main() -> None:
             stamp = f"ns={time.time_ns()} seq={seq} "
             lifecycle.report(task.id, News(progress=0.5, message=stamp), attempt=1)
         else:
-            publish.publish(_progress(task, seq), owner_id=task.owner_id)
+            of_one_commit = [_progress(task, seq + extra) for extra in range(asked.batch)]
+            publish.publish(of_one_commit, owner_id=task.owner_id)
     took = time.perf_counter() - began
     told = {
         "publishes_per_s": round(asked.count / took, 1),

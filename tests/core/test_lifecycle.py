@@ -315,7 +315,7 @@ def test_a_move_that_is_rolled_back_announces_nothing(
 ):
     task = make_task(status=Status.RUNNING)
     heard = []
-    events.recorded.connect(lambda message, **_: heard.append(message), weak=False)
+    events.recorded.connect(lambda messages, **_: heard.extend(messages), weak=False)
 
     with django_capture_on_commit_callbacks(execute=True):
         try:
@@ -366,7 +366,7 @@ def test_the_mlflow_run_joins_the_result_and_leaves_the_rest_alone(make_task):
 def test_listeners_hear_of_a_deletion_with_its_time(make_task, django_capture_on_commit_callbacks):
     task = make_task(status=Status.COMPLETED)
     heard = []
-    events.recorded.connect(lambda message, **_: heard.append(message), weak=False)
+    events.recorded.connect(lambda messages, **_: heard.extend(messages), weak=False)
 
     with django_capture_on_commit_callbacks(execute=True):
         lifecycle.delete(task.id)

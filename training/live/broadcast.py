@@ -12,5 +12,5 @@ def connect() -> None:
     events.recorded.connect(_send_out, dispatch_uid="training.live.broadcast")
 
 
-def _send_out(*, message: dict[str, Any], owner_id: int, **_signal: Any) -> None:
-    publish(message, owner_id=owner_id)
+def _send_out(*, messages: list[dict[str, Any]], owner_id: int, **_signal: Any) -> None:
+    publish(messages, owner_id=owner_id)

@@ -14,7 +14,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -44,6 +44,9 @@ TIMEOUT_S = 0.25
 BREAK_S, BREAK_MAX_S = 1.0, 5.0
 """After a failure nothing is tried for so long, doubled from failure to failure."""
 
+IDLE_S = 0.01
+"""After so long without a publication it is looked first whether Redis has closed meanwhile."""
+
 _SILENT_IN_LISTS = frozenset({"metric", "log"})
 """Kinds that change nothing of what a list shows."""
 
@@ -64,35 +67,51 @@ def to_text(message: Mapping[str, Any]) -> str:
         return json.dumps(message, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
-def publish(message: Mapping[str, Any], *, owner_id: int) -> None:
-    """Tell the web processes of a committed event. Never raises, waits at most `TIMEOUT_S`."""
+def publish(messages: Sequence[Mapping[str, Any]], *, owner_id: int) -> None:
+    """Tell the web processes of what one commit has brought to one task, in one write.
+
+    Never raises, waits at most `TIMEOUT_S`.
+    """
     try:
-        _send(list(_parcels(message, owner_id)))
+        _send(list(_parcels(messages, owner_id)))
     except NOT_SENT as error:
-        log.warning("an event of %s was not published: %r", message.get("task_id"), error)
+        task_id = messages[0].get("task_id") if messages else None
+        log.warning("events of %s were not published: %r", task_id, error)
 
 
-def _parcels(message: Mapping[str, Any], owner_id: int) -> Iterable[Parcel]:
-    kind, task_id, seq = message["type"], message["task_id"], message["seq"]
-    about = {"task_id": task_id, "kind": str(kind), "seq": seq}
-    event = {"type": "task.event", **about, "sent": time.time(), "text": to_text(message)}
-    yield task_group(task_id), event
-    if kind not in _SILENT_IN_LISTS:
-        yield LIST_GROUP, {"type": "task.changed", **about, "owner_id": owner_id}
+def _parcels(messages: Sequence[Mapping[str, Any]], owner_id: int) -> Iterable[Parcel]:
+    sent, listed = time.time(), None
+    for message in messages:
+        kind, task_id, seq = str(message["type"]), message["task_id"], message["seq"]
+        about = {"task_id": task_id, "kind": kind, "seq": seq}
+        event = {"type": "task.event", **about, "sent": sent, "text": to_text(message)}
+        yield task_group(task_id), event
+        if kind not in _SILENT_IN_LISTS:
+            listed = about
+    if listed:
+        # Lists read the row: the newest change stands for those before it.
+        yield LIST_GROUP, {"type": "task.changed", **listed, "owner_id": owner_id}
 
 
 def _send(parcels: list[Parcel]) -> None:
     layer = get_channel_layer()
     if isinstance(layer, RedisPubSubChannelLayer):
-        _line().send([(_wire_name(group), layer.serialize(body)) for group, body in parcels])
+        prefix = _config().get("prefix", "asgi")
+        _line().send([_command(prefix, group, layer.serialize(body)) for group, body in parcels])
     elif layer is not None:
         for group, body in parcels:
             async_to_sync(layer.group_send)(group, body)
 
 
-def _wire_name(group: str) -> str:
-    """The Redis channel that the layer uses for the group."""
-    return f"{_config().get('prefix', 'asgi')}__group__{group}"
+def _command(prefix: str, group: str, body: bytes) -> bytes:
+    """A PUBLISH as it goes over the wire, to the Redis channel that the layer has for the group."""
+    name = f"{prefix}__group__{group}".encode()
+    return b"*3\r\n$7\r\nPUBLISH\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (
+        len(name),
+        name,
+        len(body),
+        body,
+    )
 
 
 def _config() -> dict[str, Any]:
@@ -120,15 +139,16 @@ class _Line:
     connection: Connection
     lock: threading.Lock = field(default_factory=threading.Lock)
     is_open: bool = False
+    used_at: float = 0.0
     rests_until: float = 0.0
     rest_s: float = BREAK_S
 
-    def send(self, messages: list[tuple[str, bytes]]) -> None:
-        """Publish in order, without waiting for answers. Raises: RedisError, OSError."""
+    def send(self, commands: list[bytes]) -> None:
+        """Send in order, without waiting for answers. Raises: RedisError, OSError."""
         if time.monotonic() < self.rests_until or not self.lock.acquire(timeout=TIMEOUT_S):
             return
         try:
-            self._deliver(messages)
+            self._deliver(commands)
         except LAYER_ERRORS:
             self._close()
             self.rests_until = time.monotonic() + self.rest_s
@@ -137,12 +157,14 @@ class _Line:
         finally:
             self.lock.release()
 
-    def _deliver(self, messages: list[tuple[str, bytes]]) -> None:
-        if self.is_open and self._was_cut():
+    def _deliver(self, commands: list[bytes]) -> None:
+        now = time.monotonic()
+        if self.is_open and now - self.used_at > IDLE_S and self._was_cut():
             self._close()
         if not self.is_open:
-            messages = self._open(messages)
-        self.connection.send_packed_command([_packed(messages)], check_health=False)
+            commands = self._open(commands)
+        self.used_at = now
+        self.connection.send_packed_command([b"".join(commands)], check_health=False)
 
     def _was_cut(self) -> bool:
         """Whether Redis has closed an idle connection: nothing else is to be read from it."""
@@ -151,14 +173,14 @@ class _Line:
         except LAYER_ERRORS:
             return True
 
-    def _open(self, messages: list[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
-        """Connect and publish the first message with its answer, so that a refusal is told.
+    def _open(self, commands: list[bytes]) -> list[bytes]:
+        """Connect and send the first command with its answer, so that a refusal is told.
 
-        Returns what is left to publish.
+        Returns what is left to send.
         """
         self.connection.connect()
-        first, *rest = messages
-        self.connection.send_command("PUBLISH", *first, check_health=False)
+        first, *rest = commands
+        self.connection.send_packed_command([first], check_health=False)
         self.connection.read_response()
         self.connection.send_command("CLIENT", "REPLY", "OFF", check_health=False)
         self.is_open, self.rest_s = True, BREAK_S
@@ -167,16 +189,6 @@ class _Line:
     def _close(self) -> None:
         self.is_open = False
         self.connection.disconnect()
-
-
-def _packed(messages: list[tuple[str, bytes]]) -> bytes:
-    """PUBLISH commands as they go over the wire."""
-    parts = []
-    for channel, body in messages:
-        name = channel.encode()
-        parts.append(b"*3\r\n$7\r\nPUBLISH\r\n$%d\r\n%b\r\n" % (len(name), name))
-        parts.append(b"$%d\r\n%b\r\n" % (len(body), body))
-    return b"".join(parts)
 
 
 _kept: _Line | None = None
