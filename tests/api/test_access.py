@@ -4,6 +4,7 @@ import pytest
 from django.urls import get_resolver
 
 from tests.factories import make_task as new_task
+from training import tokens
 from training.states import Status
 
 NOBODY, OWNER, STAFF, STRANGER = "nobody", "owner", "staff", "stranger"
@@ -166,8 +167,24 @@ def test_a_wrong_token_is_401_whatever_is_wrong_with_it(client_of, header):
     assert response["WWW-Authenticate"] == "Bearer"
 
 
-def test_the_token_of_a_user_who_was_shut_out_is_401(api, owner):
+def test_the_token_of_a_user_who_was_shut_out_is_401_a_second_later_at_most(
+    api, owner, monkeypatch
+):
+    clock = [100.0]
+    monkeypatch.setattr(tokens, "monotonic", lambda: clock[0])
+    assert api.get("/api/tasks").status_code == 200
     owner.is_active = False
     owner.save(update_fields=["is_active"])
 
+    clock[0] += tokens.RECENT_S
+
     assert api.get("/api/tasks").status_code == 401
+    clock[0] -= tokens.RECENT_S
+    assert api.get("/api/tasks").status_code == 401
+
+
+def test_a_token_that_was_just_read_is_not_asked_for_again(api, django_assert_num_queries):
+    api.get("/api/tasks")
+
+    with django_assert_num_queries(1):
+        api.get("/api/tasks")

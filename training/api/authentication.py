@@ -16,7 +16,7 @@ class BearerAuthentication(BaseAuthentication):
         if scheme.lower() != b"bearer":
             return None
         text = token.strip().decode("ascii", "replace")
-        user = tokens.user_of(text)
+        user = tokens.recent_user_of(text)
         if user is None:
             raise AuthenticationFailed("This token is not valid, or no longer")
         return user, text

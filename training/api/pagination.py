@@ -1,5 +1,7 @@
 """Pages of the API: the next one's address, and cursors that are none."""
 
+from collections.abc import Sequence
+
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
@@ -9,10 +11,14 @@ from training.models import TaskQuerySet
 from training.task_lists import Page
 
 
-def page(tasks: TaskQuerySet, *, ordering: str, cursor: str, limit: int) -> Page:
-    """At most `limit` tasks after the cursor. Raises: ValidationError."""
+def page(
+    tasks: TaskQuerySet, columns: Sequence[str], *, ordering: str, cursor: str, limit: int
+) -> Page:
+    """Rows of at most `limit` tasks after the cursor. Raises: ValidationError."""
     try:
-        return task_lists.page(tasks, ordering=ordering, cursor=cursor, limit=limit)
+        return task_lists.page(
+            tasks, ordering=ordering, cursor=cursor, limit=limit, columns=columns
+        )
     except InvalidCursor as error:
         raise ValidationError({"cursor": error.message}) from None
 
