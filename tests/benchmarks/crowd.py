@@ -127,6 +127,8 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=1_000)
     parser.add_argument("--spread", type=float, default=5.0)
     asked = parser.parse_args()
+    # So that a time limit from outside leaves no server behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     platform = new_platform(**LIMITS, PLATFORM_LISTENER_LOOK_S="2")
     try:
         platform.start_redis()
