@@ -1,4 +1,4 @@
-"""The web process: daphne, which answers what it has begun before it ends.
+"""The web process: daphne, which answers what it has begun before it ends, and spreads its pings.
 
     python -m qlibplatform.web --fd 3 qlibplatform.asgi:application
 
@@ -6,7 +6,9 @@ daphne alone cuts off the requests that it is answering when it is told to stop.
 the socket, new connections wait there for the next process, so a restart fails no request.
 """
 
+import gc
 import logging
+import math
 import signal
 import time
 from typing import Any
@@ -27,6 +29,9 @@ ANSWER_WITHIN_S = 10.0
 
 LOOK_EVERY_S = 0.05
 
+CHECK_ALL_S, CHECKS = 2.0, 40
+"""Every connection is looked at within this time, in so many parts."""
+
 
 class GracefulServer(Server):  # type: ignore[misc]
     """Told to end: takes no new connection, answers what it has, then ends. SIGINT: at once."""
@@ -35,13 +40,32 @@ class GracefulServer(Server):  # type: ignore[misc]
         """Until told to end; after daphne's own handlers of signals are in place."""
         self._ports: list[Any] = []
         self._ends_at: float | None = None
+        self._unchecked: list[Any] = []
+        self._part = 1
         reactor.addSystemEventTrigger("after", "startup", self._hear_signals)
+        # What is loaded stays: without it, looking for garbage holds messages up 60 ms less.
+        gc.freeze()
         super().run()
 
     def listen_success(self, port: Any) -> None:
         """A port is open."""
         self._ports.append(port)
         super().listen_success(port)
+
+    def timeout_checker(self) -> None:
+        """Ping who is silent, as daphne does, but a part of the connections at a time.
+
+        Of ten thousand, a thousand are due at once: that held everybody's messages up by 150 ms.
+        """
+        if not self._unchecked:
+            self._unchecked = list(self.connections)
+            self._part = max(1, math.ceil(len(self._unchecked) / CHECKS))
+        due, self._unchecked = self._unchecked[: self._part], self._unchecked[self._part :]
+        for protocol in due:
+            # It may have gone since the list was made.
+            if protocol in self.connections:
+                protocol.check_timeouts()
+        reactor.callLater(CHECK_ALL_S / CHECKS, self.timeout_checker)
 
     def _hear_signals(self) -> None:
         signal.signal(signal.SIGTERM, lambda *_: reactor.callFromThread(self._end))

@@ -98,7 +98,11 @@ class Platform:
     def start_web(self, *, server: str = "daphne") -> None:
         application = "qlibplatform.asgi:application"
         module = {
-            "daphne": ["daphne", "-e", f"tcp:{self.port}:interface=127.0.0.1:backlog=1024"],
+            "daphne": [
+                "qlibplatform.web",
+                "-e",
+                f"tcp:{self.port}:interface=127.0.0.1:backlog=1024",
+            ],
             "uvicorn": ["uvicorn", "--port", str(self.port), "--log-level", "warning"],
         }[server]
         self.web = self._run([sys.executable, "-m", *module, application], log="web.log")

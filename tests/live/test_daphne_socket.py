@@ -110,6 +110,20 @@ def test_an_idle_socket_is_written_to_at_once(pair):
     assert protocol.transport.reactor.writers == []
 
 
+def test_who_has_spoken_http_is_let_go(pair):
+    protocol, _ = pair
+
+    class Channel:
+        """As twisted.web leaves one behind: to be paused while much is unsent."""
+
+    protocol.transport.registerProducer(Channel(), True)
+
+    daphne_socket.forget_request(protocol)
+
+    assert protocol.transport.producer is None
+    assert protocol.transport.connected
+
+
 def test_what_the_kernel_does_not_take_follows_in_order(pair):
     protocol, client = pair
     parts = [bytes([65 + number]) * 30_000 for number in range(20)]

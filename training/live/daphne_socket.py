@@ -61,6 +61,14 @@ def bound_kernel(protocol: Any, size: int) -> None:
         protocol.transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
 
 
+def forget_request(protocol: Any) -> None:
+    """Let go of what has spoken HTTP on this connection: 5 KiB that nobody asks for any more.
+
+    It is still registered as the one to pause when the client is slow, and so is kept.
+    """
+    protocol.transport.unregisterProducer()
+
+
 def frames(texts: Iterable[str]) -> bytes:
     """The texts as WebSocket frames of a server, one behind the other (RFC 6455, 5.2)."""
     return b"".join(_frame(text.encode()) for text in texts)

@@ -12,7 +12,7 @@ from typing import Any
 from . import closing, daphne_socket
 from .authentication import Send
 
-UNSENT_MAX_BYTES = 65_536
+UNSENT_MAX_BYTES = 49_152
 """Bytes that may wait in the server's memory for one client."""
 
 KERNEL_BYTES = 131_072
@@ -21,7 +21,9 @@ KERNEL_BYTES = 131_072
 STUCK_S = 20.0
 """A client that makes no room for so long is too slow to read."""
 
-_POLL_S = 0.05
+_POLL_S, _POLL_MAX_S = 0.05, 1.0
+"""How often it is looked whether there is room: ever less often while the client takes nothing,
+as a thousand who are stuck would else keep the process busy."""
 
 
 class TooSlow(Exception):
@@ -41,6 +43,7 @@ class Outlet:
         self._protocol = daphne_socket.protocol_of(send)
         if self._protocol is not None:
             daphne_socket.bound_kernel(self._protocol, KERNEL_BYTES)
+            daphne_socket.forget_request(self._protocol)
         self._closed = False
         self.was_full = False
 
@@ -70,12 +73,14 @@ class Outlet:
     async def _room(self) -> None:
         self.was_full = True
         least, deadline = daphne_socket.unsent_bytes(self._protocol), time.monotonic() + STUCK_S
+        pause_s = _POLL_S
         while (unsent := daphne_socket.unsent_bytes(self._protocol)) > UNSENT_MAX_BYTES:
             if unsent < least:
-                least, deadline = unsent, time.monotonic() + STUCK_S
+                least, deadline, pause_s = unsent, time.monotonic() + STUCK_S, _POLL_S
             if time.monotonic() > deadline:
                 raise TooSlow
-            await asyncio.sleep(_POLL_S)
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, _POLL_MAX_S)
 
     async def _send_watched(self, message: dict[str, Any]) -> None:
         began = time.monotonic()
