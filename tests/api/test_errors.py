@@ -3,6 +3,7 @@
 import pytest
 
 from training import errors, services
+from training.api import tasks
 from training.api.errors import STATUS_OF, body
 
 
@@ -59,7 +60,7 @@ def test_what_breaks_on_our_side_is_told_without_its_insides(api, make_task, mon
     def broken(*_: object, **__: object):
         raise RuntimeError("password=hunter2")
 
-    monkeypatch.setattr(services, "visible", broken)
+    monkeypatch.setattr(tasks, "_to_wire", broken)
     response = api.get(f"/api/tasks/{make_task().id}")
 
     assert response.status_code == 500

@@ -5,8 +5,10 @@ import urllib.request
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from redis import Redis
 
 from tests.live.conftest import hear, hear_until
+from training.live import publish
 
 pytestmark = pytest.mark.redis
 
@@ -39,3 +41,35 @@ async def test_sockets_lag_and_lost_messages_are_counted(platform):
     assert grew("event_lag_seconds_count", to=heard, since=before) >= 1
     assert grew("wakeups_dropped_total", to=lost, since=heard) >= 3
     assert heard["qlibplatform_database_query_seconds_count"] > 0
+
+
+async def test_sixty_sockets_ask_redis_and_the_database_as_often_as_one(platform):
+    staff = [platform.someone(is_staff=True) for _ in range(2)]
+    task_id = platform.do("task", owner=staff[0].name)
+
+    async def queries_of(sockets):
+        """How many there were while twenty events came."""
+        opened = (
+            platform.connect(f"/ws/train/{task_id}", staff[one % 2]) for one in range(sockets)
+        )
+        clients = await asyncio.gather(*opened)
+        try:
+            await asyncio.gather(*(hear(client) for client in clients))
+            before = await asyncio.to_thread(figures, platform)
+            last = await asyncio.to_thread(platform.do, "report", task_id, count=20, pause_s=0.05)
+            await asyncio.gather(*(hear_until(client, last) for client in clients))
+            after = await asyncio.to_thread(figures, platform)
+            heard_by = dict(redis.pubsub_numsub(channel))[channel.encode()]
+        finally:
+            await asyncio.gather(*(client.close() for client in clients))
+        name = "qlibplatform_database_query_seconds_count"
+        return after[name] - before[name], heard_by
+
+    with Redis.from_url(platform.env["PLATFORM_REDIS_URL"]) as redis:
+        channel = f"asgi__group__{publish.task_group(task_id)}"
+        few, once = await queries_of(1)
+        many, as_often = await queries_of(60)
+
+    assert (once, as_often) == (1, 1)
+    # Looks come by the clock; each socket's own reading would be twelve hundred.
+    assert many < few + 100

@@ -276,6 +276,23 @@ async def test_a_client_that_floods_is_answered_seldom_and_served_on(platform, w
     assert len(heard) < 200
 
 
+async def test_under_uvicorn_a_client_misses_nothing_either(platform, watch, task_id):
+    platform.end_web()
+    platform.start_web(server="uvicorn")
+    try:
+        async with watch() as client:
+            first = await hear(client)
+            heard = await hear_until(client, platform.do("report", task_id, count=20))
+        async with watch(after=heard[4]["seq"]) as client:
+            again = await hear_until(client, heard[-1]["seq"])
+    finally:
+        platform.end_web()
+
+    assert first["type"] == "snapshot"
+    assert seqs(heard) == list(range(3, 23))
+    assert again == heard[5:]
+
+
 # ── Many, and slow ──────────────────────────────────────────────────────────────────────
 
 
