@@ -49,9 +49,11 @@ def observed(application: Application) -> Application:
         if scope["type"] not in {"http", "websocket"}:
             return await application(scope, receive, send)
         request_id = _request_id(scope)
+        if scope["type"] == "websocket":
+            # A server gives each socket a task, hence a context, of its own.
+            tracing.stamp(request_id=request_id)
+            return await application(scope, receive, send)
         with tracing.about(request_id=request_id):
-            if scope["type"] == "websocket":
-                return await application(scope, receive, send)
             return await _observe(application, scope, receive, send, request_id)
 
     return run

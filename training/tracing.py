@@ -24,6 +24,11 @@ def about(**ids: str) -> Iterator[None]:
         _context.reset(token)
 
 
+def stamp(**ids: str) -> None:
+    """What is logged from now on in this coroutine, to its end, carries these ids."""
+    _context.set({**_context.get(), **ids})
+
+
 def stamp_process(**ids: str) -> None:
     """What this process logs from now on carries these ids."""
     _process.update(ids)

@@ -110,17 +110,19 @@ def test_an_idle_socket_is_written_to_at_once(pair):
     assert protocol.transport.reactor.writers == []
 
 
-def test_who_has_spoken_http_is_let_go(pair):
+def test_the_request_is_let_go(pair):
     protocol, _ = pair
 
     class Channel:
         """As twisted.web leaves one behind: to be paused while much is unsent."""
 
     protocol.transport.registerProducer(Channel(), True)
+    protocol.clean_headers = [(b"authorization", b"Bearer secret")]
 
     daphne_socket.forget_request(protocol)
 
     assert protocol.transport.producer is None
+    assert protocol.clean_headers == []
     assert protocol.transport.connected
 
 

@@ -1,8 +1,9 @@
 """The hub without processes."""
 
 import asyncio
+import threading
 
-from training.live import hub
+from training.live import hub, reads
 
 
 async def test_a_process_has_one_hub_and_makes_no_other(monkeypatch):
@@ -21,3 +22,15 @@ def test_each_event_loop_has_its_own():
         return hub.current()
 
     assert asyncio.run(current()) is not asyncio.run(current())
+
+
+async def test_a_slow_question_to_the_database_holds_no_other_up():
+    answer = threading.Event()
+    slow = asyncio.create_task(reads.run(answer.wait, 60))
+    try:
+        async with asyncio.timeout(10):
+            assert await reads.run(lambda: "quick") == "quick"
+        assert not slow.done()
+    finally:
+        answer.set()
+        await slow

@@ -39,12 +39,14 @@ class OwnOrigin:
     def __init__(self, inner: Application) -> None:
         self.inner = inner
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the caller on, or accept and close: a code is seen only on an open socket."""
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Pass the caller on, or accept and close: a code is seen only on an open socket.
+
+        No coroutine of its own, here and below: each would stay as long as the socket.
+        """
         if _may_open(scope):
-            await self.inner(scope, receive, send)
-        else:
-            await closing.refuse(receive, send, closing.FOREIGN_ORIGIN)
+            return self.inner(scope, receive, send)
+        return closing.refuse(receive, send, closing.FOREIGN_ORIGIN)
 
 
 class SignedIn:
@@ -56,13 +58,12 @@ class SignedIn:
     def __init__(self, inner: Application) -> None:
         self.inner = inner
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Pass the caller on, or accept and close."""
         credential = credential_of(scope)
         if credential is None:
-            await closing.refuse(receive, send, closing.NOT_SIGNED_IN)
-        else:
-            await self.inner({**scope, "credential": credential}, receive, send)
+            return closing.refuse(receive, send, closing.NOT_SIGNED_IN)
+        return self.inner({**scope, "credential": credential}, receive, send)
 
 
 def _may_open(scope: Scope) -> bool:

@@ -35,7 +35,7 @@ ANSWERS_PER_S = 10
 _GOODBYE_S = 0.05
 
 
-async def task_socket(scope: Scope, receive: Receive, send: Send) -> None:
+def task_socket(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
     """`/ws/train/{task_id}`: a snapshot or what follows `after`, then every event."""
     task_id = scope["url_route"]["kwargs"]["task_id"]
     after = _number(_query(scope, "after"))
@@ -46,17 +46,17 @@ async def task_socket(scope: Scope, receive: Receive, send: Send) -> None:
             return None
         return TaskSocket(scope["credential"], admission, Outlet(send), snapshot, after)
 
-    await _let_in(scope, receive, send, make)
+    return _let_in(scope, receive, send, make)
 
 
-async def list_socket(scope: Scope, receive: Receive, send: Send) -> None:
+def list_socket(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
     """`/ws/tasks`: the newest state of each visible task, then each change."""
     since = listing.event_id_of(_query(scope, "cursor"))
 
     async def make(admission: Admission) -> ListSocket:
         return ListSocket(scope["credential"], admission, Outlet(send), since)
 
-    await _let_in(scope, receive, send, make)
+    return _let_in(scope, receive, send, make)
 
 
 async def nowhere(scope: Scope, receive: Receive, send: Send) -> None:

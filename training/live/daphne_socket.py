@@ -62,11 +62,14 @@ def bound_kernel(protocol: Any, size: int) -> None:
 
 
 def forget_request(protocol: Any) -> None:
-    """Let go of what has spoken HTTP on this connection: 5 KiB that nobody asks for any more.
+    """Let go of the request that opened this socket: 6 KiB that nobody asks for any more.
 
-    It is still registered as the one to pause when the client is slow, and so is kept.
+    What has spoken HTTP on the connection is still registered as the one to pause when the client
+    is slow, and so is kept; the headers are kept twice.
     """
     protocol.transport.unregisterProducer()
+    for headers in ("clean_headers", "http_headers"):
+        getattr(protocol, headers, []).clear()
 
 
 def frames(texts: Iterable[str]) -> bytes:
