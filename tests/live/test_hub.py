@@ -34,3 +34,20 @@ async def test_a_slow_question_to_the_database_holds_no_other_up():
     finally:
         answer.set()
         await slow
+
+
+async def test_looking_at_many_sockets_lets_others_have_their_turn():
+    members = list(range(3 * hub.AT_ONCE))
+    turns = []
+
+    async def others():
+        while True:
+            turns.append(None)
+            await asyncio.sleep(0)
+
+    meanwhile = asyncio.create_task(others())
+    seen = [member async for member in hub._with_pauses(members)]
+    meanwhile.cancel()
+
+    assert seen == members
+    assert len(turns) == 3

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 
 HEARD_AT_ONCE = 64
 """Messages from Redis that are passed on together, at most."""
+
+AT_ONCE = 250
+"""Sockets that are looked at in one go."""
 
 RECHECK_S = 20.0
 """How often it is looked whether a socket's user may still see what it watches."""
@@ -299,11 +302,11 @@ class Hub:
         """Close the sockets whose user is signed out or does not see the task any more."""
         members = list(self._members)
         wanted: dict[Credential, set[str]] = {}
-        for member in members:
+        async for member in _with_pauses(members):
             wanted.setdefault(member.credential, set()).update({member.task_id} - {""})
         frozen = {credential: frozenset(ids) for credential, ids in wanted.items()}
         answer = await reads.run(admission.still_in, frozen)
-        for member in members:
+        async for member in _with_pauses(members):
             now = answer[member.credential]
             if now is None or now[0].user_id != member.user_id:
                 member.stop(closing.NOT_SIGNED_IN)
@@ -323,6 +326,16 @@ DROPPED = prometheus_client.Counter(
     "Events of which no message came, or too late: read from the database instead.",
 )
 SOCKETS = prometheus_client.Gauge("qlibplatform_sockets", "Open sockets of this web process.")
+
+
+async def _with_pauses(members: list[Member]) -> AsyncIterator[Member]:
+    """Each of them, and between some of them whatever else there is to do: a message is not to
+    wait until ten thousand sockets have been looked at.
+    """
+    for number, member in enumerate(members):
+        if number % AT_ONCE == AT_ONCE - 1:
+            await asyncio.sleep(0)
+        yield member
 
 
 def _uncount(counts: Counter[Any], one: Any) -> None:
