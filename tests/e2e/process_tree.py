@@ -64,6 +64,8 @@ class Tree:
             if " worker cpu " in one.command
             and self.state_dir.name in one.command
             and one.pid not in self.parents
+            # A spare is in its parent's group until it is set to work.
+            and one.pid == one.group
         ]
 
     def hosts(self) -> list[int]:

@@ -24,6 +24,7 @@ from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection, connections
 from django.db.models.functions import Now
 from redis.exceptions import RedisError, ResponseError
+from rq.executions import Execution
 from rq.worker import Worker as RqWorker
 
 from training import desk, lifecycle
@@ -32,9 +33,9 @@ from training.engine.handle import EngineHost
 from training.errors import Fenced
 from training.models import TrainingTask
 from training.models import Worker as WorkerRow
-from training.states import Status
+from training.states import RequeueReason, Status
 
-from . import jobs
+from . import jobs, spare
 from .queue import FIGURES
 
 log = logging.getLogger(__name__)
@@ -67,6 +68,7 @@ class TrainingWorker(RqWorker):
         super().__init__(*args, **kwargs)
         self._seen_at = 0.0
         self._host: EngineHost | None = None
+        self._spare: spare.Spare | None = None
 
     def work(self, *args: Any, **kwargs: Any) -> bool:
         """Start the engine host, then listen until told to stop."""
@@ -85,10 +87,10 @@ class TrainingWorker(RqWorker):
         self._tell_birth()
         clear_scratch()
         _with_database(lambda: desk.sweep(settings.FEATURES_DIR))
-        _with_database(_warm_up)
         try:
             return bool(super().work(*args, **kwargs))
         finally:
+            self._dismiss_spare()
             self._host.stop()
             _with_database(lambda: WorkerRow.objects.filter(name=self.slot).delete())
 
@@ -113,6 +115,7 @@ class TrainingWorker(RqWorker):
     def dequeue_job_and_maintain_ttl(self, *args: Any, **kwargs: Any) -> Any:
         """RQ would quit when Redis refuses: it is full, or a replica that may only be read."""
         while True:
+            self._prepare_spare()
             try:
                 return super().dequeue_job_and_maintain_ttl(*args, **kwargs)
             except ResponseError as error:
@@ -171,13 +174,49 @@ class TrainingWorker(RqWorker):
     # ── The work-horse ────────────────────────────────────────────────────────────────
 
     def fork_work_horse(self, job: Any, queue: Any) -> None:
-        """With a living host; and no database connection may be shared by two processes."""
+        """Set the spare to work; where there is none, fork as RQ does."""
         # Not at the next heart beat: the task whose host has died may be the next one here.
         self._ensure_host()
-        connections.close_all()
-        # A collection in the horse would copy the pages that it shares with us.
-        gc.freeze()
+        told = {"job": job.id, "queue": queue.name, "execution": self.execution.id}
+        ready, self._spare = self._spare, None
+        if ready is not None and ready.tell(told):
+            self._horse_pid = ready.pid
+            return
+        self._before_fork()
         super().fork_work_horse(job, queue)
+
+    def _before_fork(self) -> None:
+        """No database connection may be shared by two processes."""
+        connections.close_all()
+        # A collection in the fork would copy the pages that it shares with us.
+        gc.freeze()
+
+    def _prepare_spare(self) -> None:
+        """Have the next work-horse ready before its job comes."""
+        if self._spare is None:
+            self._before_fork()
+            try:
+                self._spare = spare.fork(_warm_up, self._work_as_told)
+            except OSError as error:
+                log.warning("no spare work-horse: %s", error)
+
+    def _dismiss_spare(self) -> None:
+        """It knows only the engine host that was there when it was forked."""
+        if self._spare is not None:
+            self._spare.dismiss()
+            self._spare = None
+
+    def _work_as_told(self, told: spare.Told) -> None:
+        """The spare becomes the horse of this job, as RQ's `SpawnWorker` does it."""
+        source = {"connection": self.connection, "serializer": self.serializer}
+        job = self.job_class.fetch(told["job"], **source)
+        job.redis_server_version = self.get_redis_server_version()
+        queue = self.queue_class(told["queue"], job_class=self.job_class, **source)
+        self.execution = Execution(told["execution"], job.id, self.connection, self.name)
+        if not connection.is_usable():
+            # It was opened when the spare was forked, which may be days ago.
+            connection.close()
+        self.main_work_horse(job, queue)
 
     def setup_work_horse_signals(self) -> None:
         """The horse gives its task back on SIGTERM; RQ would let it die."""
@@ -229,6 +268,7 @@ class TrainingWorker(RqWorker):
     def _ensure_host(self) -> None:
         if self._host and self._host.ensure_alive():
             log.warning("the engine host had died; a new one was started")
+            self._dismiss_spare()
 
 
 def run(queue: str, *, slot: str) -> None:
@@ -248,11 +288,15 @@ def run(queue: str, *, slot: str) -> None:
 
 
 def _warm_up() -> None:
-    """Ask what a horse asks first, to no effect: what Django caches meanwhile is forked along."""
-    lifecycle.claim_next("", extras=(), worker="")
-    with suppress(Fenced):
-        lifecycle.renew("", attempt=0)
-    TrainingTask.objects.select_related("owner").filter(pk="").first()
+    """Ask what a horse asks first, to no effect; the connection stays open for what follows."""
+    try:
+        lifecycle.claim_next("", extras=(), worker="")
+        with suppress(Fenced):
+            lifecycle.requeue("", attempt=0, reason=RequeueReason.SHUTDOWN)
+        TrainingTask.objects.select_related("owner").filter(pk="").first()
+    except (DatabaseError, InterfaceError):
+        # The horse will see for itself.
+        connection.close()
 
 
 def take_slot(slot: str) -> None:

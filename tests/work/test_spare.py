@@ -1,0 +1,104 @@
+"""A work-horse in advance: what it does before and after it is told, and when nobody tells it."""
+
+import os
+import select
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from training.work import spare
+
+DEADLINE_S = 20.0
+
+
+def wait_for(look, what: str) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not look():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.005)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+@pytest.fixture
+def fork(tmp_path):
+    """Forks a spare that leaves a file behind for each thing that it does."""
+    forked = []
+
+    def work(told):
+        (tmp_path / "told").write_text(f"{told['job']} in group {os.getpgrp()}")
+        os._exit(0)
+
+    def fork_one() -> spare.Spare:
+        forked.append(spare.fork((tmp_path / "warm").touch, work))
+        return forked[-1]
+
+    yield fork_one
+    for one in forked:
+        if is_running(one.pid):
+            os.kill(one.pid, signal.SIGKILL)
+
+
+def test_it_warms_up_waits_and_does_what_it_is_told_in_a_group_of_its_own(fork, tmp_path):
+    one = fork()
+    wait_for((tmp_path / "warm").exists, "the spare warms up")
+    assert os.getpgid(one.pid) == os.getpgrp()
+
+    assert one.tell({"job": "a"})
+
+    assert os.waitpid(one.pid, 0)[1] == 0
+    assert (tmp_path / "told").read_text() == f"a in group {one.pid}"
+
+
+def test_signals_for_the_worker_do_not_end_it(fork, tmp_path):
+    one = fork()
+    wait_for((tmp_path / "warm").exists, "the spare warms up")
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        os.kill(one.pid, number)
+
+    assert one.tell({"job": "a"})
+    assert os.waitpid(one.pid, 0)[1] == 0
+
+
+def test_one_that_has_died_says_so_and_is_no_zombie(fork):
+    one = fork()
+    os.kill(one.pid, signal.SIGKILL)
+    wait_for(lambda: not is_running(one.pid), "the spare is dead")
+
+    assert one.tell({"job": "a"}) is False
+    with pytest.raises(ChildProcessError):
+        os.waitpid(one.pid, 0)
+
+
+def test_one_that_is_dismissed_has_done_nothing(fork, tmp_path):
+    one = fork()
+
+    one.dismiss()
+
+    assert not is_running(one.pid)
+    assert not (tmp_path / "told").exists()
+
+
+def test_it_leaves_when_its_worker_is_killed(tmp_path):
+    pid_file = tmp_path / "pid"
+    worker = os.fork()
+    if worker == 0:
+        pid_file.write_text(str(spare.fork(lambda: None, lambda told: None).pid))
+        select.select([], [], [], DEADLINE_S)
+        os._exit(0)
+    wait_for(lambda: pid_file.exists() and pid_file.read_text(), "the spare is forked")
+    pid = int(pid_file.read_text())
+    assert is_running(pid)
+
+    os.kill(worker, signal.SIGKILL)
+    os.waitpid(worker, 0)
+
+    wait_for(lambda: not is_running(pid), "the spare leaves")
