@@ -211,6 +211,8 @@ def _connection() -> Connection:
         socket_timeout=TIMEOUT_S,
         socket_connect_timeout=TIMEOUT_S,
         retry=Retry(NoBackoff(), 0),
+        # Else redis-py looks its own version up, to tell it: connecting would take twice as long.
+        driver_info=None,
     )
     connection: Connection = pool.make_connection()
     return connection
