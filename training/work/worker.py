@@ -208,7 +208,7 @@ class TrainingWorker(RqWorker):
 
     def _work_as_told(self, told: spare.Told) -> None:
         """The spare becomes the horse of this job, as RQ's `SpawnWorker` does it."""
-        source = {"connection": self.connection, "serializer": self.serializer}
+        source: dict[str, Any] = {"connection": self.connection, "serializer": self.serializer}
         job = self.job_class.fetch(told["job"], **source)
         job.redis_server_version = self.get_redis_server_version()
         queue = self.queue_class(told["queue"], job_class=self.job_class, **source)
