@@ -177,7 +177,8 @@ class TrainingWorker(RqWorker):
         """Set the spare to work; where there is none, fork as RQ does."""
         # Not at the next heart beat: the task whose host has died may be the next one here.
         self._ensure_host()
-        told = {"job": job.id, "queue": queue.name, "execution": self.execution.id}
+        execution: Any = self.execution
+        told = {"job": job.id, "queue": queue.name, "execution": execution.id}
         ready, self._spare = self._spare, None
         if ready is not None and ready.tell(told):
             self._horse_pid = ready.pid
@@ -210,7 +211,7 @@ class TrainingWorker(RqWorker):
         """The spare becomes the horse of this job, as RQ's `SpawnWorker` does it."""
         source: dict[str, Any] = {"connection": self.connection, "serializer": self.serializer}
         job = self.job_class.fetch(told["job"], **source)
-        job.redis_server_version = self.get_redis_server_version()
+        job.redis_server_version = self.get_redis_server_version()  # type: ignore[no-untyped-call]
         queue = self.queue_class(told["queue"], job_class=self.job_class, **source)
         self.execution = Execution(told["execution"], job.id, self.connection, self.name)
         if not connection.is_usable():
