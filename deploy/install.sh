@@ -277,6 +277,8 @@ case "$COMMAND" in
                 systemd try-restart redis-server
             fi
             run rm -rf "$STATE" "$BACKUPS" "$ETC"
+            # Else the group stays: nginx is a member of it.
+            if id -nG www-data 2>/dev/null | grep -qw qlib; then run gpasswd -d www-data qlib; fi
             run userdel qlib || true
         fi
         ;;
