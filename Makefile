@@ -14,7 +14,7 @@ BROWSER := { command -v chromium || command -v google-chrome; } >/dev/null || pr
 LOGGED := FAULT_LOG=var/faults.jsonl FAULT_RESUME=1
 LOCK := cd requirements && ../.venv/bin/uv pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" \
-	--excludes left_out.txt $(if $(UPGRADE),--upgrade)
+	--excludes left_out.txt --overrides overrides.txt $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
 .PHONY: help run install models torch test test-fast faults faults-all check format lock clean
@@ -66,7 +66,7 @@ format: install-dev ## Mend what ruff can mend
 	@$(VENV) -m ruff format .
 
 lock: install ## Lock the packages anew, with hashes (UPGRADE=1 for newer versions)
-	@for set in bootstrap installer base worker models dev; do \
+	@for set in bootstrap installer base worker s3 models dev; do \
 		case $$set in models|dev) more=;; *) more="--excludes left_out_of_worker.txt";; esac; \
 		$(LOCK) $$more -o $$set.txt $$set.in || exit 1; done
 
@@ -75,7 +75,7 @@ clean: ## Remove the virtual environment and caches; what was trained stays in v
 
 .PHONY: python install-dev
 install-dev: python
-	@$(INSTALL) base worker models dev
+	@$(INSTALL) base worker s3 models dev
 
 python:
 	@test -n "$(PYTHON)" || { echo "No Python was found. The platform needs Python 3.11 or 3.12."; exit 1; }

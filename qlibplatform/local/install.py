@@ -66,7 +66,7 @@ def _install(wanted: list[str]) -> None:
     if not _venv_works():
         _make_venv()
     have = _installed()
-    sets = [name for name in ("base", "worker", "models", "dev") if name in {*wanted, *have}]
+    sets = [name for name in ("base", "worker", "s3", "models", "dev") if name in {*wanted, *have}]
     due = [name for name in sets if have.get(name) != _lock_hash(name)]
     if due:
         _install_sets(due)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 LOCKS = Path(__file__).resolve().parents[2] / "requirements"
-SETS = ("bootstrap", "installer", "base", "worker", "models", "dev")
+SETS = ("bootstrap", "installer", "base", "worker", "s3", "models", "dev")
 PIN = re.compile(r"^([a-z0-9][a-z0-9._-]*)==(\S+)", re.MULTILINE)
 
 
@@ -52,7 +52,7 @@ def test_no_lock_names_an_index_or_a_place_of_one_machine(name):
 
 def test_sets_installed_together_agree_on_every_version():
     versions = {}
-    for name in ("base", "worker", "models", "dev"):
+    for name in ("base", "worker", "s3", "models", "dev"):
         for package, version in pins(name).items():
             versions.setdefault(package, set()).add(version)
     # cbor2 differs by interpreter, inside one lock.
