@@ -14,6 +14,7 @@ What is chosen by options is kept in /etc/qlib-platform/choices: an upgrade need
   --host NAME       the name under which browsers come (default: this machine's)
   --workers LIST    units to run, such as cpu-1,cpu-2,torch-1 (default: cpu-1)
   --models          install XGBoost and CatBoost too
+  --s3              install what artifacts in an S3-compatible store need
   --certificate FILE --key FILE    TLS; without, one is made that browsers warn of
   --python PROGRAM  the interpreter, 3.11 or 3.12 (default: python3)
   --dry-run         say each step, do nothing
@@ -35,6 +36,7 @@ while [ $# -gt 0 ]; do
         --host) HOST="$2"; shift ;;
         --workers) WORKERS="$2"; shift ;;
         --models) SETS="$SETS models" ;;
+        --s3) SETS="$SETS s3" ;;
         --certificate) CERTIFICATE="$2"; shift ;;
         --key) KEY="$2"; shift ;;
         --python) PYTHON="$2"; shift ;;

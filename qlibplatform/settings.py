@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from django.conf import global_settings
 from django.core.exceptions import ImproperlyConfigured
 from environs import Env, validate
 from pythonjsonlogger.core import RESERVED_ATTRS
@@ -275,6 +276,32 @@ KEEP_PROGRESS_DAYS: int = env.int("KEEP_PROGRESS_DAYS", 30)
 ACCEL_PREFIX: str = env.str("ACCEL_PREFIX", "")
 """Where nginx serves ARTIFACTS_DIR internally, such as `/artifacts-of-tasks/`: downloads are then
 handed over to it (X-Accel-Redirect). Empty: they are served by this process."""
+
+ARTIFACTS_S3_BUCKET: str = env.str("ARTIFACTS_S3_BUCKET", "")
+"""Artifacts lie in this bucket, where hosts share no folder; ARTIFACTS_DIR holds what was fetched.
+Empty: they lie in ARTIFACTS_DIR alone."""
+ARTIFACTS_S3_ENDPOINT: str = env.str("ARTIFACTS_S3_ENDPOINT", "")
+"""The address of an S3-compatible server; empty: Amazon's."""
+ARTIFACTS_S3_REGION: str = env.str("ARTIFACTS_S3_REGION", "us-east-1")
+ARTIFACTS_S3_KEY: str = env.str("ARTIFACTS_S3_KEY", "")
+ARTIFACTS_S3_SECRET: str = env.str("ARTIFACTS_S3_SECRET", "")
+
+STORAGES: dict[str, dict[str, Any]] = {**global_settings.STORAGES}
+if ARTIFACTS_S3_BUCKET:
+    STORAGES["artifacts"] = {
+        "BACKEND": "storages.backends.s3.S3Storage",
+        "OPTIONS": {
+            "bucket_name": ARTIFACTS_S3_BUCKET,
+            "endpoint_url": ARTIFACTS_S3_ENDPOINT or None,
+            "region_name": ARTIFACTS_S3_REGION,
+            "access_key": ARTIFACTS_S3_KEY,
+            "secret_key": ARTIFACTS_S3_SECRET,
+            # Above so many bytes a download is a file; without it would all be memory.
+            "max_memory_size": 8 * 1024**2,
+            # Servers of one's own seldom have a name for each bucket.
+            "addressing_style": "path" if ARTIFACTS_S3_ENDPOINT else "auto",
+        },
+    }
 
 # ── API ─────────────────────────────────────────────────────────────────────────────────
 REST_FRAMEWORK = {

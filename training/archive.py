@@ -1,7 +1,8 @@
 """Where the files of an attempt end up: checked, renamed into place, never half there.
 
 `ARTIFACTS_DIR/<task>/<attempt>/` holds what the training saved, its log (`log.txt`) and its
-curves (`curves.json`). While it runs, log and curves are rows; at the end the rows go.
+curves (`curves.json`). While it runs, log and curves are rows; at the end the rows go. Where hosts
+share no folder, a copy of it all lies in the far store (`depot.py`).
 """
 
 import errno
@@ -10,14 +11,17 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 
+from . import depot
 from .errors import TrainingError
 from .models import LogChunk, MetricPoint, TrainingTask
 from .sanitise import clean
+from .states import Status
 
 LOG = "log.txt"
 CURVES = "curves.json"
@@ -34,9 +38,42 @@ class NotKept(TrainingError):
 
 
 def folder(task: TrainingTask, attempt: int | None = None) -> Path:
-    """Where the files of an attempt lie; by default of the newest."""
+    """Where the files of an attempt lie; by default of the newest. Fetched, where they are far.
+
+    Raises: OSError, if the far store does not give them.
+    """
+    number = task.attempt if attempt is None else attempt
+    if task.status == Status.RUNNING and number == task.attempt:
+        return _place(task.id, number)
+    return brought(task.id, number)
+
+
+def brought(task_id: str, attempt: int) -> Path:
+    """The folder of an attempt that is over; absent, if nothing was kept. Raises: OSError."""
+    place = _place(task_id, attempt)
+    if depot.is_used() and not place.is_dir():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        depot.fetch(f"{task_id}/{attempt}", place, last=CURVES)
+    return place
+
+
+def remove(task_id: str) -> bool:
+    """Remove a task's files, wherever they are; whether there were any. Raises: OSError."""
+    place: Path = settings.ARTIFACTS_DIR / task_id
+    # Out of sight first: nobody may read a half.
+    hidden = place.with_name(f".{place.name}.gone")
+    try:
+        place.rename(hidden)
+        was_here = True
+    except FileNotFoundError:
+        was_here = False
+    shutil.rmtree(hidden, ignore_errors=True)
+    return (depot.is_used() and depot.remove(task_id)) or was_here
+
+
+def _place(task_id: str, attempt: int) -> Path:
     root: Path = settings.ARTIFACTS_DIR
-    return root / task.id / str(task.attempt if attempt is None else attempt)
+    return root / task_id / str(attempt)
 
 
 def keep(
@@ -64,7 +101,10 @@ def keep(
         if kind == "completed":
             _compare(files, (final or {}).get("result", {}).get("artifacts", []))
         _open_to_group(source)
-        _put_in_place(source, folder(task))
+        place = _place(task.id, task.attempt)
+        _put_in_place(source, place)
+        if depot.is_used():
+            depot.put(f"{task.id}/{task.attempt}", place, last=CURVES)
     except OSError as error:
         _remove_half(task)
         raise NotKept(*told(error)) from error
@@ -73,12 +113,16 @@ def keep(
 
 def discard(task: TrainingTask) -> None:
     """Remove what a fenced attempt has left; no row speaks of it."""
-    shutil.rmtree(folder(task), ignore_errors=True)
+    shutil.rmtree(_place(task.id, task.attempt), ignore_errors=True)
+    if depot.is_used():
+        with suppress(OSError):
+            # No row speaks of them; they go with their task.
+            depot.remove(f"{task.id}/{task.attempt}")
 
 
 def holds(task: TrainingTask) -> bool:
     """Whether the attempt's log and curves are in their place."""
-    return (folder(task) / CURVES).is_file()
+    return (_place(task.id, task.attempt) / CURVES).is_file()
 
 
 def clear_rows(task: TrainingTask) -> None:
@@ -141,7 +185,10 @@ def _beside(target: Path) -> Path:
 
 def _remove_half(task: TrainingTask) -> None:
     """What could not be copied to its end; nobody has seen it."""
-    shutil.rmtree(_beside(folder(task)), ignore_errors=True)
+    place = _place(task.id, task.attempt)
+    shutil.rmtree(_beside(place), ignore_errors=True)
+    if depot.is_used():
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def _sync(directory: Path) -> None:

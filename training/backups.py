@@ -25,7 +25,7 @@ from django.core.management import call_command
 from django.db import connection
 from django.db.models import Count
 
-from . import lifecycle
+from . import archive, depot, lifecycle
 from .models import Dataset, FeatureColumn, TrainingTask, Worker
 from .states import RequeueReason, Status
 
@@ -50,7 +50,9 @@ class Report:
 
 
 def _roots() -> dict[str, Path]:
-    return {"artifacts": settings.ARTIFACTS_DIR, "datasets": settings.DATASETS_DIR}
+    """What is copied; a far store is not, it has versions and copies of its own."""
+    roots: dict[str, Path] = {"datasets": settings.DATASETS_DIR}
+    return roots if depot.is_used() else {"artifacts": settings.ARTIFACTS_DIR, **roots}
 
 
 # ── Taking one ──────────────────────────────────────────────────────────────────────────
@@ -201,7 +203,7 @@ def faults_here() -> Iterator[str]:
         if not (settings.DATASETS_DIR / row.name / row.version / MANIFEST).is_file():
             yield f"dataset {row.name}: version {row.version} is not there"
     for task in TrainingTask.objects.filter(status=Status.COMPLETED).iterator():
-        place = settings.ARTIFACTS_DIR / task.id / str(task.attempt)
+        place = archive.folder(task)
         for one in task.result.get("artifacts", []):
             if fault := _fault_of(place, one):
                 yield f"{task.id}: {fault}"

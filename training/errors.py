@@ -10,6 +10,7 @@ TrainingError
 ├── NotAllowed           not_allowed             for the staff alone
 ├── Pinned               pinned                  a pinned task is not deleted
 ├── InvalidCursor        invalid_request         a page's place that this server did not give
+├── StoreAway            store_away              the far store of artifacts does not answer
 ├── IdempotencyConflict  idempotency_conflict    one key, two different bodies
 └── Fenced               fenced                  the attempt is not the leader's own any more
 """
@@ -106,6 +107,12 @@ class InvalidCursor(TrainingError):
     """The place of a page is none that this server gave for this order."""
 
     code = "invalid_request"
+
+
+class StoreAway(TrainingError, OSError):
+    """The far store of artifacts did not take or give something; like a disk that fails."""
+
+    code = "store_away"
 
 
 class IdempotencyConflict(TrainingError):

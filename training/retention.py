@@ -19,7 +19,7 @@ from django.contrib.sessions.models import Session
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
-from . import datasets, lifecycle
+from . import archive, datasets, depot, lifecycle
 from .errors import NotFinished, NotFound, Pinned
 from .models import Dataset, IdempotencyKey, TaskEvent, TrainingTask, Worker
 from .states import FINAL, EventKind, Status
@@ -57,6 +57,7 @@ def plan() -> Removals:
     yield from _events()
     yield from _versions()
     yield from _orphans()
+    yield from _copies()
     yield from _scratch()
     yield from _rows()
 
@@ -81,58 +82,66 @@ def _tasks() -> Removals:
         newest = _removable().order_by("-completed_at", "-id").values_list("id", flat=True)
         ids += list(newest[settings.KEEP_TASKS :])
     for task_id in dict.fromkeys(ids):
-        place = settings.ARTIFACTS_DIR / task_id
-        yield Removal("task", task_id, _size(place), partial(_delete_task, task_id, place))
+        yield Removal("task", task_id, _size_of(task_id), partial(_delete_task, task_id))
 
 
-def _delete_task(task_id: str, place: Path) -> bool:
+def _delete_task(task_id: str) -> bool:
     try:
         lifecycle.delete(task_id)
     except (NotFound, NotFinished, Pinned):
         return False
-    return _remove(place)
+    return archive.remove(task_id)
 
 
 def _artifacts(*, without: set[str]) -> Removals:
     """Files of old tasks, then of the oldest until the rest fits; the tasks' rows stay."""
-    kept: list[tuple[str, Path, int]] = []
+    kept: list[tuple[str, int]] = []
     old = set(
         _removable().filter(_older(settings.KEEP_ARTIFACTS_DAYS)).values_list("id", flat=True)
     )
     by_age = _removable().order_by("completed_at", "id").values_list("id", flat=True)
-    places = {path.name: path for path in _folders(settings.ARTIFACTS_DIR)}
+    there = _with_files()
     for task_id in by_age.iterator():
-        if task_id in without or task_id not in places:
+        if task_id in without or task_id not in there:
             continue
-        entry = (task_id, places[task_id], _size(places[task_id]))
+        entry = (task_id, _size_of(task_id))
         if task_id in old:
             yield _files(*entry)
         else:
             kept.append(entry)
-    yield from _over_size(kept, places=places, without=without | old)
+    yield from _over_size(kept, there=there, without=without | old)
 
 
-def _over_size(
-    kept: list[tuple[str, Path, int]], *, places: dict[str, Path], without: set[str]
-) -> Removals:
+def _over_size(kept: list[tuple[str, int]], *, there: set[str], without: set[str]) -> Removals:
     limit = settings.KEEP_ARTIFACTS_BYTES
     if not limit:
         return
     # Pinned and running ones count: they take the space, though they stay.
-    total = sum(_size(path) for name, path in places.items() if name not in without)
-    for task_id, place, size in kept:
+    total = sum(_size_of(name) for name in there - without)
+    for task_id, size in kept:
         if total <= limit:
             return
         total -= size
-        yield _files(task_id, place, size)
+        yield _files(task_id, size)
 
 
-def _files(task_id: str, place: Path, size: int) -> Removal:
-    return Removal("artifacts", task_id, size, partial(_remove_files, task_id, place))
+def _files(task_id: str, size: int) -> Removal:
+    return Removal("artifacts", task_id, size, partial(_remove_files, task_id))
 
 
-def _remove_files(task_id: str, place: Path) -> bool:
-    return _removable().filter(pk=task_id).exists() and _remove(place)
+def _remove_files(task_id: str) -> bool:
+    return _removable().filter(pk=task_id).exists() and archive.remove(task_id)
+
+
+def _with_files() -> set[str]:
+    """Names of tasks that have files, here or in the far store."""
+    here = {path.name for path in _folders(settings.ARTIFACTS_DIR)}
+    there = set(depot.tasks()) if depot.is_used() else set()
+    return {name for name in here | there if name.startswith("task-")}
+
+
+def _size_of(task_id: str) -> int:
+    return depot.size(task_id) if depot.is_used() else _size(settings.ARTIFACTS_DIR / task_id)
 
 
 def _events() -> Removals:
@@ -173,11 +182,25 @@ def _remove_version(version: Path) -> bool:
 
 def _orphans() -> Removals:
     """Artifacts of tasks that are gone: a deletion was cut short."""
-    places = {path.name: path for path in _folders(settings.ARTIFACTS_DIR)}
-    known = set(TrainingTask.objects.filter(pk__in=places).values_list("pk", flat=True))
-    for name, place in places.items():
-        if name.startswith("task-") and name not in known and _is_left_behind(place):
-            yield Removal("orphan", name, _size(place), partial(_remove, place))
+    there = _with_files()
+    known = set(TrainingTask.objects.filter(pk__in=there).values_list("pk", flat=True))
+    for name in sorted(there - known):
+        if _is_orphan(name):
+            yield Removal("orphan", name, _size_of(name), partial(archive.remove, name))
+
+
+def _is_orphan(name: str) -> bool:
+    place = settings.ARTIFACTS_DIR / name
+    if place.is_dir():
+        return _is_left_behind(place)
+    return time.time() - depot.changed_at(name) > LEFT_BEHIND.total_seconds()
+
+
+def _copies() -> Removals:
+    """What this host has fetched from the far store, or put there: it can be fetched again."""
+    for place in _folders(settings.ARTIFACTS_DIR) if depot.is_used() else []:
+        if place.name.startswith("task-") and _is_left_behind(place):
+            yield Removal("copy", place.name, _size(place), partial(_remove, place))
 
 
 def _scratch() -> Removals:

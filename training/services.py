@@ -6,17 +6,15 @@ database (rings, files) after the commit.
 
 import hashlib
 import logging
-import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
 
-from . import figures, lifecycle, preflight, standings, tracing
+from . import archive, figures, lifecycle, preflight, standings, tracing
 from .errors import Fault, IdempotencyConflict, InvalidConfig, NotAllowed, NotFinished, NotFound
 from .models import Dataset, IdempotencyKey, TrainingTask, Worker
 from .states import Priority, Status
@@ -134,8 +132,11 @@ def delete(task_id: str, *, user: AbstractBaseUser) -> None:
     visible(task_id, user=user)
     task = lifecycle.delete(task_id)
     # The id was made by the server, so it is safe as a name; the rows are gone already,
-    # so what a failure leaves behind is only space, and `reconcile` clears that.
-    shutil.rmtree(settings.ARTIFACTS_DIR / task.id, ignore_errors=True)
+    # so what a failure leaves behind is only space, and `maintain` clears that.
+    try:
+        archive.remove(task.id)
+    except OSError as error:
+        log.warning("%s: its files are left: %s", task.id, error)
 
 
 def visible(task_id: str, *, user: AbstractBaseUser) -> TrainingTask:

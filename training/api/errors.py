@@ -36,6 +36,7 @@ STATUS_OF: dict[type[errors.TrainingError], int] = {
     errors.NotAllowed: status.HTTP_403_FORBIDDEN,
     errors.Pinned: status.HTTP_409_CONFLICT,
     errors.IdempotencyConflict: status.HTTP_409_CONFLICT,
+    errors.StoreAway: status.HTTP_503_SERVICE_UNAVAILABLE,
 }
 """Errors of the core that a request can meet; others are our own mistakes, and a 500."""
 

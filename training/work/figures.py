@@ -7,10 +7,9 @@ does without it.
 import logging
 from pathlib import Path
 
-from django.conf import settings
 from django.db import connection
 
-from training import figures
+from training import archive, figures
 from training.models import Figure
 
 log = logging.getLogger(__name__)
@@ -47,8 +46,8 @@ def _correlation(row: Figure) -> dict[str, object]:
 
 def _predictions(attempt: str) -> Path:
     """attempt: `task-…/1`, as `figures.correlation` has made it of rows."""
-    root: Path = settings.ARTIFACTS_DIR
-    return root / attempt / "predictions.parquet"
+    task_id, _, number = attempt.partition("/")
+    return archive.brought(task_id, int(number)) / "predictions.parquet"
 
 
 _COMPUTE = {"correlation": _correlation}
