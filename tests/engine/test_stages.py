@@ -544,11 +544,11 @@ def test_an_ensemble_finished_between_two_sub_models_predicts_with_those_it_has(
     assert len(model.sub_weights) == len(model.sub_features) == 1
 
 
-def test_a_finish_before_the_fit_is_ignored(run, lightgbm):
+def test_a_finish_before_the_fit_ends_it_after_its_first_step(run):
     told = run(task_of("lightgbm"), order=order("finish", "data", after=3))
 
-    assert told.result["stopped"] is None
-    assert told.result["metrics"] == pytest.approx(lightgbm.result["metrics"])
+    assert told.result["stopped"] == "finish"
+    assert [call[1] for call in told.calls("fit", "iteration")] == [1]
 
 
 def test_the_rounds_of_xgboost_can_be_set_though_qlib_has_no_place_for_them(run):

@@ -70,8 +70,8 @@ MUTANTS = {
     ),
     "number-skipped": ('last_seq=F("last_seq") + 1', 'last_seq=F("last_seq") + 2'),
     "number-given-twice": (
-        "first = task.last_seq - len(kinds) + 1",
-        "first = task.last_seq - len(kinds)",
+        'F("last_seq") + len(kinds)}',
+        'F("last_seq") + len(kinds) - 1}',
     ),
     "pin-ignored": ("if task.pinned:", "if task.pinned is None:"),
 }
