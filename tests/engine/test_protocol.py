@@ -77,6 +77,18 @@ def test_messages_arrive_whole_and_in_order_however_the_bytes_are_cut(pair):
     assert [message["n"] for message in received] == [1, 2, 3]
 
 
+def test_what_comes_in_one_read_with_the_awaited_message_is_kept(pair):
+    left, right = pair
+    left.send({"job": 1})
+    left.send({"op": "finish"})
+    left.send({"op": "abort"})
+
+    assert right.receive_one(1) == {"job": 1}
+    assert right.is_ready()
+    assert right.receive() == [{"op": "finish"}, {"op": "abort"}]
+    assert not right.is_ready()
+
+
 def test_descriptors_travel_with_a_message(pair):
     ours, theirs = pair
     read_end, write_end = os.pipe()

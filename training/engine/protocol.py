@@ -63,6 +63,7 @@ class Channel:
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
         self._rest = b""
+        self._received: list[Message] = []
         self.descriptors: list[int] = []
         self.is_closed = False
 
@@ -80,6 +81,9 @@ class Channel:
 
         At the end of the stream `is_closed` becomes true. Raises Malformed.
         """
+        if self._received:
+            received, self._received = self._received, []
+            return received
         try:
             data, descriptors, _, _ = socket.recv_fds(self._socket, READ_BYTES, MAX_DESCRIPTORS)
         except ConnectionError:
@@ -96,13 +100,14 @@ class Channel:
         """Whether `receive` would not block. No select(2): a descriptor may be above 1023."""
         poller = select.poll()
         poller.register(self._socket, select.POLLIN)
-        return bool(poller.poll(timeout_s * 1000))
+        return bool(self._received or poller.poll(timeout_s * 1000))
 
     def receive_one(self, timeout_s: float) -> Message | None:
-        """The first message, or None at the end of stream or time. Only where one is awaited."""
+        """The first message, or None at the end of stream or time; those behind it stay."""
         deadline = time.monotonic() + timeout_s
         while not self.is_closed and self.is_ready(max(0.0, deadline - time.monotonic())):
             if messages := self.receive():
+                self._received = messages[1:]
                 return messages[0]
         return None
 
