@@ -87,6 +87,14 @@ def test_one_that_is_dismissed_has_done_nothing(fork, tmp_path):
     assert not (tmp_path / "told").exists()
 
 
+def test_one_that_hangs_as_it_warms_up_is_dismissed_too():
+    one = spare.fork(lambda: time.sleep(3600), lambda told: None)
+
+    one.dismiss()
+
+    assert not is_running(one.pid)
+
+
 def test_it_leaves_when_its_worker_is_killed(tmp_path):
     pid_file = tmp_path / "pid"
     worker = os.fork()

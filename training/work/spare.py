@@ -36,8 +36,10 @@ class Spare:
         return True
 
     def dismiss(self) -> None:
-        """Have it leave, and wait for that."""
+        """End it; it has done nothing yet."""
         os.close(self.line)
+        # It may be waiting for a database that hangs, and would not see the end of its line.
+        os.kill(self.pid, signal.SIGKILL)
         os.waitpid(self.pid, 0)
 
 
