@@ -133,7 +133,8 @@ class TrainingTask(models.Model):
             models.Index(
                 name="task_leases", fields=["lease_until"], condition=Q(status=Status.RUNNING)
             ),
-            models.Index(name="task_newest", fields=["-created_at", "-id"]),
+            # With the name, so that a part of it is looked for here and not in every row.
+            models.Index(name="task_newest_named", fields=["-created_at", "-id", "name"]),
             models.Index(name="task_newest_of_owner", fields=["owner", "-created_at", "-id"]),
             models.Index(
                 name="task_standing",

@@ -75,3 +75,16 @@ def test_a_part_of_a_name_comes_from_an_index():
     told = plan(TrainingTask.objects.filter(wanted({"q": "nightly"})))
 
     assert "task_part_of_name" in told
+
+
+def test_sqlite_looks_for_a_part_of_a_name_in_an_index_and_not_in_every_task():
+    if connection.vendor != "sqlite":
+        pytest.skip("SQLite's plan")
+    (part,) = Order.parse("-created_at").parts(
+        TrainingTask.objects.filter(wanted({"q": "nightly"})), None
+    )
+
+    told = plan(part)
+
+    assert "USING INDEX task_newest_named" in told
+    assert "TEMP B-TREE" not in told

@@ -131,7 +131,7 @@ class Platform:
 
     def start_web(self) -> None:
         endpoint = f"tcp:port={self.port}:interface=127.0.0.1:backlog=1024"
-        command = [sys.executable, "-m", "daphne", "-e", endpoint]
+        command = [sys.executable, "-m", "qlibplatform.web", "-e", endpoint]
         if self._spawn("web", [*command, "qlibplatform.asgi:application"]):
             until(self._web_answers, what="the web")
 
