@@ -37,7 +37,7 @@ torch: install ## Add torch for CPU
 test: install-dev ## Run the whole test suite (MARKET_DATA and QLIB_EXAMPLES name folders of real data)
 	@$(NOTICE); $(BROWSER)
 	@$(TESTS) -n 2 --dist loadfile -m "not e2e"
-	@$(TESTS) -m e2e
+	@$(TESTS) -n 2 --dist loadfile -m e2e
 	@$(NOTICE); $(BROWSER)
 
 test-fast: install-dev ## Run what needs no worker, no Redis and no Qlib, without the slow and the faults

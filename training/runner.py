@@ -64,9 +64,12 @@ class Outcome(Protocol):
 
 @dataclass(frozen=True)
 class Engine:
-    """How to start and to judge a training; limits are the leader's to keep."""
+    """How to start and to judge a training; limits are the leader's to keep.
 
-    start: Callable[[Path], Training]
+    start: in a scratch folder, and asking meanwhile whether it is still wanted.
+    """
+
+    start: Callable[[Path, Callable[[], bool]], Training]
     judge: Callable[..., Outcome]
     memory_bytes: int
 
@@ -151,8 +154,13 @@ def _lead(attempt: Attempt) -> None:
     task = attempt.task
     _say(attempt, f"attempt {task.attempt} of {task.id} starts on {task.worker}")
     try:
-        training = attempt.engine.start(attempt.scratch)
+        training = attempt.engine.start(attempt.scratch, lambda: _why_end(attempt) is None)
     except HostLost as error:
+        if why := _why_end(attempt):
+            attempt.why_killed = why
+            _say(attempt, f"ended before the training had started: {why}")
+            _record(attempt, "cancelled", "", "")
+            return
         _say(attempt, f"the engine host did not start the training: {error}")
         _record(attempt, "host_lost", "host_lost", str(error))
         return
@@ -202,15 +210,22 @@ def _follow(attempt: Attempt, training: Training) -> None:
         _hear(attempt, message)
 
 
+def _why_end(attempt: Attempt) -> str | None:
+    """Why the training is to end now, if it is."""
+    if attempt.ledger.fenced:
+        return "fenced"
+    if attempt.ledger.orders.cancel:
+        return "cancelled"
+    return "shutdown" if attempt.stop_asked() else None
+
+
 def _pass_orders(attempt: Attempt, training: Training) -> None:
-    ledger = attempt.ledger
-    if ledger.fenced:
-        _kill(attempt, training, "fenced")
-    elif ledger.orders.cancel:
-        _abort(attempt, training, "cancelled")
-    elif attempt.stop_asked():
-        _abort(attempt, training, "shutdown")
-    elif ledger.orders.finish and not attempt.finish_passed_on:
+    why = _why_end(attempt)
+    if why == "fenced":
+        _kill(attempt, training, why)
+    elif why:
+        _abort(attempt, training, why)
+    elif attempt.ledger.orders.finish and not attempt.finish_passed_on:
         attempt.finish_passed_on = True
         _say(attempt, "asked to finish the fit now and to keep the best so far")
         training.order("finish")

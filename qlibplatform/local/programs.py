@@ -38,9 +38,9 @@ def programs(place: Place) -> list[Program]:
     kind = "tcp6" if ":" in place.host else "tcp"
     # daphne's own backlog of 50 refuses clients that all come back at once.
     endpoint = f"{kind}:port={place.port}:interface={host}:backlog=4096"
-    web = [sys.executable, "-m", "qlibplatform.web", "-e", endpoint, "qlibplatform.asgi:application"]
+    web = [sys.executable, "-m", "qlibplatform.web", "-e", endpoint]
     running = [
-        Program("web", web, stop_within_s=4),
+        Program("web", [*web, "qlibplatform.asgi:application"], stop_within_s=4),
         Program("reconcile", [*MANAGE, "reconcile", "--skip-checks"], stop_within_s=4),
         _worker("cpu"),
     ]

@@ -4,11 +4,13 @@
 
 TOKEN in the environment signs in. Each pair posts the workflow, waits for its end, then gives
 the canonical config that the platform has stored to `qrun`, with an sqlite tracker and DIR (a
-version's folder of the same dataset) as its store. Prints both wall times, their ratio, and the
-largest difference of the figures that both have.
+version's folder of the same dataset) as its store. Prints both wall times, their ratio, whether
+the predictions are the same to the last bit, and the largest difference of the figures that both
+have.
 """
 
 import argparse
+import io
 import json
 import os
 import statistics
@@ -19,6 +21,8 @@ import time
 import urllib.request
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 SAME = {
     "ic": "IC",
@@ -60,10 +64,22 @@ def on_the_platform(url: str, workflow: bytes) -> tuple[float, dict[str, Any]]:
     return time.monotonic() - begun, task
 
 
+def scores_of(url: str, task_id: str) -> "pd.Series[float]":
+    """What the platform has predicted, by day and instrument."""
+    request = urllib.request.Request(  # noqa: S310
+        f"{url}/api/tasks/{task_id}/artifacts/predictions.parquet", headers=headers()
+    )
+    with urllib.request.urlopen(request) as answer:  # noqa: S310
+        table = pd.read_parquet(io.BytesIO(answer.read()))
+    return table.set_index(["datetime", "instrument"])["score"].sort_index()
+
+
 def with_qrun(
     config: dict[str, Any], store: Path, *, log: Any = subprocess.DEVNULL
-) -> tuple[float, dict[str, float]]:
-    """Seconds that qrun takes as a process, and its metrics; log: a file for what it says."""
+) -> tuple[float, dict[str, float], "pd.Series[float]"]:
+    """Seconds that qrun takes as a process, its metrics, and its predictions as `scores_of` has
+    them; log: a file for what it says.
+    """
     with tempfile.TemporaryDirectory() as folder:
         tracker = f"sqlite:///{folder}/mlflow.db"
         manager = {
@@ -83,7 +99,11 @@ def with_qrun(
             stderr=log,
             env={**os.environ, "GIT_DIR": "/nonexistent"},
         )
-        return time.monotonic() - begun, _metrics(tracker)
+        took_s = time.monotonic() - begun
+        (kept,) = Path(folder).glob("mlruns/*/*/artifacts/pred.pkl")
+        # Qlib's own file, which this process has just had made.
+        scores = pd.read_pickle(kept)["score"].sort_index()  # noqa: S301
+        return took_s, _metrics(tracker), scores
 
 
 def _metrics(tracker: str) -> dict[str, float]:
@@ -105,13 +125,15 @@ def main() -> None:
     ratios = []
     for number in range(options.pairs):
         ours_s, task = on_the_platform(options.url, options.workflow.read_bytes())
-        theirs_s, metrics = with_qrun(task["config"], options.store.absolute())
+        theirs_s, metrics, scores = with_qrun(task["config"], options.store.absolute())
+        are_equal = scores_of(options.url, task["id"]).equals(scores)
         mine = task["result"]["metrics"]
         worst = max(abs(mine[name] - metrics[key]) for name, key in SAME.items())
         ratios.append(ours_s / theirs_s)
         print(  # noqa: T201
             f"pair {number + 1}: platform {ours_s:.1f} s, qrun {theirs_s:.1f} s,"
-            f" ratio {ratios[-1]:.2f}, largest difference of {len(SAME)} figures {worst:.1e}",
+            f" ratio {ratios[-1]:.2f}, {len(scores)} predictions equal: {are_equal},"
+            f" largest difference of {len(SAME)} figures {worst:.1e}",
             flush=True,
         )
     print(f"median ratio {statistics.median(ratios):.2f}")  # noqa: T201

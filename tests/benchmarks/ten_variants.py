@@ -86,7 +86,7 @@ def compare(kept: dict[str, Any], store: Path, *, count: int) -> None:
     took, worst = [], 0.0
     for task in kept["tasks"][:count]:
         with tempfile.TemporaryFile("w+") as log:
-            theirs_s, metrics = with_qrun(task["config"], store, log=log)
+            theirs_s, metrics, _ = with_qrun(task["config"], store, log=log)
             log.seek(0)
             say(f"qrun, {task['name']}: {theirs_s:.1f} s, load {loading_s(log.read())} s")
         mine = task["result"]["metrics"]

@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +81,34 @@ def test_a_running_task_is_gone_two_seconds_after_the_cancel(
     _log(stage, took_s)
 
     assert max(took_s) <= WITHIN_S
+
+
+@pytest.mark.parametrize("end", ["cancel", "stop"])
+def test_an_attempt_whose_host_starts_nothing_ends_as_told(
+    end: str, ground: Ground, platform: Platform, watch: Watch, faults_of: FaultsOf
+):
+    (host,) = platform.tree.hosts()
+    os.kill(host, signal.SIGSTOP)
+    try:
+        task_id = platform.client.submit(workflows.small(ground.market))
+        heard = watch(task_id)
+        heard.wait_for("started", within_s=60)
+        if end == "cancel":
+            assert platform.client.act(task_id, "cancel").status_code == 202
+            heard.wait_for("cancelled", within_s=WITHIN_S)
+        else:
+            platform.terminate("worker-1")
+            heard.wait_for("requeued", within_s=1)
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(host, signal.SIGCONT)
+    platform.start(workers=1)
+    task = platform.client.final(task_id, within_s=120)
+
+    events = platform.client.events(task_id)
+    assert faults_of(task, heard) == []
+    assert task["status"] == ("cancelled" if end == "cancel" else "completed")
+    assert {one["data"]["reason"] for one in events if one["type"] == "requeued"} <= {"shutdown"}
 
 
 def _cancel(platform: Platform, task_id: str) -> float:

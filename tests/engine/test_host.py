@@ -447,6 +447,28 @@ def test_a_second_training_waits_for_the_first_and_gives_up_in_time(host, start,
         assert result_of(second)
 
 
+def test_who_waits_for_a_host_leaves_once_the_training_is_not_wanted_any_more(host, tmp_path):
+    os.kill(host.pid, signal.SIGSTOP)
+    asked = []
+
+    begun = time.monotonic()
+    try:
+        with pytest.raises(HostBusy, match="called off"):
+            Training.start(
+                socket_path=host.socket_path,
+                host_pidfd=host.pidfd,
+                job={"probe": "echo"},
+                scratch_dir=tmp_path / "scratch",
+                log_path=tmp_path / "log.txt",
+                limits=LIMITS,
+                is_wanted=lambda: asked.append(1) or len(asked) < 3,
+            )
+    finally:
+        os.kill(host.pid, signal.SIGCONT)
+
+    assert time.monotonic() - begun < GONE_S
+
+
 def test_a_host_that_is_not_there_is_lost(tmp_path):
     with pytest.raises(HostLost, match="no engine host"):
         Training.start(

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,6 +26,8 @@ BACKLOG = 8
 # The only setting that the engine reads: which classes beside Qlib's own may be used.
 _PASSED_ON = ("PLATFORM_OWN_CLASSES",)
 SEND_TIMEOUT_S = 5.0
+# How often who waits for the host looks whether the training is still wanted.
+WANTED_EVERY_S = 0.1
 # How long the host may take to sweep and report a training whose death the leader sees itself.
 EXIT_REPORT_TIMEOUT_S = 10.0
 LAST_WORDS_BYTES = 2000
@@ -187,6 +189,7 @@ class Training:
         log_path: Path,
         limits: Limits,
         start_timeout_s: float = 60,
+        is_wanted: Callable[[], bool] = lambda: True,
         readable: Sequence[Path] = (),
         writable: Sequence[Path] = (),
     ) -> Self:
@@ -213,7 +216,7 @@ class Training:
         try:
             with theirs:
                 host.send(request, [theirs.fileno(), log, life_line])
-            pid = _await_start(host, host_pidfd, deadline)
+            pid = _await_start(host, host_pidfd, deadline, is_wanted)
         except BaseException as error:
             os.close(life_line_end)
             host.close()
@@ -415,7 +418,9 @@ def _connect(path: Path, timeout_s: float) -> socket.socket:
     return connection
 
 
-def _await_start(host: Channel, host_pidfd: int | None, deadline: float) -> int:
+def _await_start(
+    host: Channel, host_pidfd: int | None, deadline: float, is_wanted: Callable[[], bool]
+) -> int:
     """The training's pid, once the host says "started"; its pidfd is in `host.descriptors` then."""
     poller = select.poll()
     poller.register(host, select.POLLIN)
@@ -423,12 +428,15 @@ def _await_start(host: Channel, host_pidfd: int | None, deadline: float) -> int:
         # The listening socket outlives the host: only its pidfd shows a death with us waiting.
         poller.register(host_pidfd, select.POLLIN)
     while (left_s := deadline - time.monotonic()) > 0:
-        ready = {descriptor for descriptor, _ in poller.poll(left_s * 1000)}
+        wait_s = min(left_s, WANTED_EVERY_S)
+        ready = {descriptor for descriptor, _ in poller.poll(wait_s * 1000)}
         for message in host.receive() if host.fileno() in ready else []:
             if message["type"] == "started" and host.descriptors:
                 return int(message["pid"])
         if host.is_closed or host_pidfd in ready:
             raise HostLost("The engine host died, or refused, before the training started.")
+        if not is_wanted():
+            raise HostBusy("The engine host had not started the training when it was called off.")
     raise HostBusy("The engine host did not start the training in time.")
 
 

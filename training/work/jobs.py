@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -71,14 +72,19 @@ def run_next(queue: str) -> None:
 def _engine(task: TrainingTask, *, at: Post) -> runner.Engine:
     limits = verdict.Limits(memory_bytes=at.memory_bytes, wall_s=task.timeout_s)
     return runner.Engine(
-        start=lambda scratch: _start(task, scratch, at=at, limits=limits),
+        start=partial(_start, task, at=at, limits=limits),
         judge=partial(verdict.classify, limits=limits),
         memory_bytes=at.memory_bytes,
     )
 
 
 def _start(
-    task: TrainingTask, scratch: Path, *, at: Post, limits: verdict.Limits
+    task: TrainingTask,
+    scratch: Path,
+    is_wanted: Callable[[], bool],
+    *,
+    at: Post,
+    limits: verdict.Limits,
 ) -> runner.Training:
     """Ask the host for a training. Raises: runner.HostLost, OSError, ValueError."""
     try:
@@ -90,6 +96,7 @@ def _start(
             log_path=scratch / "log.raw",
             limits=limits,
             start_timeout_s=START_WITHIN_S,
+            is_wanted=is_wanted,
             readable=[_store()],
         )
     except (handle.HostLost, handle.HostBusy) as error:
