@@ -45,7 +45,7 @@ test-fast: install-dev ## Run what needs no worker, no Redis and no Qlib, withou
 
 faults: install-dev ## Run five rounds of every fault, and the long form of the tests around them (hours)
 	@$(NOTICE)
-	@ROUNDS=5 MODEL_EXAMPLES=2000 RACE_ROUNDS=200 CRASH_ROUNDS=5 $(TESTS) tests/faults
+	@ROUNDS=5 MODEL_EXAMPLES=2000 MODEL_RANDOM=1 RACE_ROUNDS=200 CRASH_ROUNDS=5 $(TESTS) tests/faults
 	@$(VENV) -m tests.faults.mutants
 
 faults-all: install-dev ## Go on with the faults where this stopped, towards fifty rounds of each (days)

@@ -147,17 +147,28 @@ def slow_down(page: Page) -> None:
     session.send("Network.emulateNetworkConditions", {"offline": False, **line})
 
 
-def test_tasks_chosen_in_the_list_are_compared(finished, another, look):
+def test_a_clone_is_edited_started_and_compared_with_its_origin(finished, look):
     page = look().page
+    page.goto(f"/tasks/{finished}")
 
-    for task_id in (finished, another):
+    page.click("text=Clone and edit")
+    text = page.input_value("#workflow").replace("Finished <b>one</b>", "Edited")
+    page.fill("#workflow", re.sub(r"num_boost_round: \d+", "num_boost_round: 5", text))
+    expect(page.locator("#verdict")).to_have_text("This workflow can run.")
+    page.click("#start")
+    expect(page.locator("h1")).to_have_text("Edited")
+    expect(page.locator(".headline")).to_contain_text("Rank IC", timeout=300_000)
+    edited = page.url.rstrip("/").rpartition("/")[2]
+
+    page.click("nav >> text=Tasks")
+    for task_id in (finished, edited):
         page.locator(f'tr[data-task="{task_id}"] input').check()
     page.locator("button[value=compare]").click()
     expect(page.locator("table.beside").first).to_contain_text("Rank IC")
     expect(page.locator("#differences + div")).to_contain_text("num_boost_round")
     # A chart's legend says a name as it is written.
     legend = page.locator("[data-chart=excess] .legendtext")
-    expect(legend).to_have_text(["Finished two", "Finished <b>one</b>"])
+    expect(legend).to_have_text(["Edited", "Finished <b>one</b>"])
     for place in ("[data-chart=excess]", "#curves"):
         page.locator(place).scroll_into_view_if_needed()
         chart = page.locator(f"{place}.js-plotly-plot, {place} .js-plotly-plot").first

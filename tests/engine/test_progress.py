@@ -161,7 +161,7 @@ class EpochModel:
 def fit_epochs(model, reporter):
     pytest.importorskip("torch.optim.optimizer")
     watch = watch_of(reporter)
-    with watched_torch(model, watch):
+    with watched_torch(model, watch, ValidationIC(object())):
         model.fit(observed_scores(watch))
 
 

@@ -389,6 +389,8 @@ def test_every_other_network_trains_tells_its_epochs_and_predicts(run, network):
     prediction = told.load("pred.pkl")
     assert len(prediction) == TEST_DAYS * INSTRUMENTS
     assert prediction["score"].notna().all()
+    # TRA scores its predictions where nobody sees them.
+    assert bool(told.curve("valid_ic")) == (network != "tra")
 
 
 def network_task(network):
@@ -522,6 +524,7 @@ def test_a_whole_fit_of_a_torch_model_reports_to_its_last_epoch_or_step(run, mod
     total = {"gru": 6, "mlp": 60}[model]
     assert told.calls("fit", UNITS[model])[-1][1:3] == [total, total]
     assert told.curve("valid.loss")
+    assert told.curve("valid_ic")
 
 
 def test_the_best_weights_stay_after_a_finish_and_the_model_holds_no_callback_of_ours(run):

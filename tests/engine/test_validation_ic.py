@@ -12,6 +12,7 @@ from qlib.data.dataset.handler import DataHandlerLP  # noqa: E402
 
 from training.engine.curves import Curves  # noqa: E402
 from training.engine.progress_boosters import watched_boosters  # noqa: E402
+from training.engine.progress_torch import watched_torch  # noqa: E402
 from training.engine.validation_ic import FREE_S, DailyIC, ValidationIC  # noqa: E402
 
 DAYS, NAMES = 60, 12
@@ -33,18 +34,32 @@ class Reporter:
 
 
 class Dataset:
-    """What Qlib's DatasetH says of its validation segment, given the whole table."""
+    """What Qlib's DatasetH and its handler say of the segments, given the whole table."""
 
-    segments = {"train": None, "valid": None}
-
-    def __init__(self, learned, raw):
+    def __init__(self, learned, raw, features=None):
+        days = learned.index.get_level_values("datetime").unique()
+        half = TRAIN // NAMES
+        self.segments = {"train": (days[0], days[half - 1]), "valid": (days[half], days[-1])}
+        self.segments["test"] = self.segments["valid"]
         self.frames = {DataHandlerLP.DK_L: learned, DataHandlerLP.DK_R: raw}
+        self.features = features
+        self.handler = self
 
-    def prepare(self, segment, *, col_set, data_key):
-        assert (segment, col_set) == ("valid", "label")
+    def fetch(self, segment, *, col_set, data_key):
+        assert col_set == "label"
         if self.frames[data_key] is None:
             raise AttributeError("_data")
-        return self.frames[data_key].iloc[TRAIN:]
+        is_valid = segment == slice(*self.segments["valid"])
+        return self.frames[data_key].iloc[TRAIN:] if is_valid else self.frames[data_key]
+
+    def prepare(self, segments, *, col_set, data_key):
+        """Features and label as Qlib's networks ask for them."""
+        label = self.frames[DataHandlerLP.DK_L]
+        features = pd.DataFrame(self.features, index=label.index)
+        whole = pd.concat({"feature": features, "label": label}, axis=1)
+        parts = {"train": whole.iloc[:TRAIN], "valid": whole.iloc[TRAIN:]}
+        parts["test"] = parts["valid"]
+        return parts[segments] if isinstance(segments, str) else [parts[one] for one in segments]
 
 
 class Clock:
@@ -161,6 +176,87 @@ def test_the_last_rounds_ic_is_that_of_the_fitted_model_against_the_raw_label(ma
     assert last["valid_ic"] == pytest.approx(ic.mean(), abs=1e-6)
     assert last["valid_rank_ic"] == pytest.approx(rank_ic.mean(), abs=1e-6)
     assert [step for name, step, _ in points if name == "valid_ic"] == list(range(1, 13))
+
+
+LEFT_OUT = 8
+"""Rows of the last, incomplete batch."""
+
+
+def fit_torch(market, ic, name):
+    torch = pytest.importorskip("torch")
+    features, learned, raw = market
+    dataset = Dataset(learned, raw, features)
+    settings = {"GPU": -1, "seed": 3}
+    if name == "mlp":
+        from qlib.contrib.model.pytorch_nn import DNNModelPytorch
+
+        kwargs = {"input_dim": 4, "layers": [8], "output_dim": 1}
+        model = DNNModelPytorch(
+            **{"max_steps": 4, "eval_steps": 2, "batch_size": 64, "scheduler": None},
+            pt_model_kwargs=kwargs,
+            **settings,
+        )
+    else:
+        from qlib.contrib.model.pytorch_lstm import LSTM
+
+        batch = (len(learned) - TRAIN - LEFT_OUT) // 4
+        model = LSTM(
+            **{"d_feat": 4, "hidden_size": 4, "num_layers": 1, "n_epochs": 1, "metric": "loss"},
+            **{"batch_size": batch, **settings},
+        )
+    reporter = Reporter()
+    with watched_torch(model, progress.FitWatch(reporter, Curves(reporter)), ic):
+        model.fit(dataset, evals_result={})
+    net = model.dnn_model if name == "mlp" else model.lstm_model
+    net.eval()
+    with torch.no_grad():
+        predicted = net(torch.from_numpy(features[TRAIN:]).float()).numpy().ravel()
+    assert not {"metric_fn", "get_metric"} & set(vars(model))
+    return predicted, reporter.points, getattr(model, "best_step", 1)
+
+
+class Recorder:
+    def log_metrics(self, *_, **__):
+        pass
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("name", "steps"), [("mlp", [2, 4]), ("lstm", [1])])
+def test_a_network_tells_the_ic_of_the_rows_that_it_validates(market, name, steps, monkeypatch):
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr("qlib.contrib.model.pytorch_nn.R", Recorder())
+    # Qlib's own wants fifty names a day.
+    monkeypatch.setattr("qlib.contrib.model.pytorch_nn.ICLoss", lambda: lambda *_: torch.zeros(1))
+    _, learned, raw = market
+    ic = ValidationIC(Dataset(learned, raw), clock=lambda: 0.0)
+
+    prediction, points, best = fit_torch(market, ic, name)
+
+    unmeasured, *_ = fit_torch(market, ValidationIC(object()), name)
+    assert np.array_equal(prediction, unmeasured)
+    rows = slice(TRAIN, len(raw) - (LEFT_OUT if name == "lstm" else 0))
+    valid = raw["LABEL0"].iloc[rows]
+    expected, _ = calc_ic(pd.Series(prediction[: len(valid)], index=valid.index), valid)
+    told = [(step, value) for one, step, value in points if one == "valid_ic"]
+    assert [step for step, _ in told] == steps
+    assert dict(told)[best] == pytest.approx(expected.mean(), abs=1e-6)
+
+
+def test_rows_by_instrument_are_known_too(market):
+    """As Qlib's datasets of series have them."""
+    features, learned, raw = market
+    dataset = Dataset(learned, raw)
+    by_name = learned.iloc[TRAIN:].sort_index(level=["instrument", "datetime"])
+    prediction = pd.Series(features[TRAIN:, 0], index=learned.index[TRAIN:])
+    ic = ValidationIC(dataset, clock=lambda: 0.0)
+
+    told = ic.of(
+        lambda: prediction.reindex(by_name.index).to_numpy(),
+        lambda: by_name["LABEL0"].to_numpy(np.float32),
+    )
+
+    expected, _ = calc_ic(prediction, raw["LABEL0"].iloc[TRAIN:])
+    assert told["valid_ic"] == pytest.approx(expected.mean(), abs=1e-9)
 
 
 def test_rounds_that_would_cost_more_than_their_share_have_no_value(market):

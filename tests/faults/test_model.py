@@ -3,8 +3,8 @@
 The model is a few plain fields per task. Leaders that were fenced, sightings that are stale and
 requests for tasks that have moved on go on acting: that is what the guards are for. Each step
 compares the row and the events of the task; at the end all open tasks are led to their end and
-the audit looks at everything. The plain run tries 150 examples, always the same;
-`MODEL_EXAMPLES=2000` tries so many others.
+the audit looks at everything. The plain run tries 150 examples, always the same, CI 2,000;
+`MODEL_EXAMPLES` says how many, `MODEL_RANDOM=1` that they be others each time.
 """
 
 import os
@@ -425,7 +425,7 @@ def _examples() -> settings:
         stateful_step_count=STEPS,
         deadline=None,
         database=None,
-        derandomize="MODEL_EXAMPLES" not in os.environ,
+        derandomize="MODEL_RANDOM" not in os.environ,
         suppress_health_check=list(HealthCheck),
         phases=PHASES,
     )

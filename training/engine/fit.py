@@ -23,9 +23,10 @@ def fit(model: Any, dataset: Any, *, watch: FitWatch, rounds: int | None = None)
     """
     # Models without rounds or epochs never tell more than this.
     watch.begin(f"Fitting {type(model).__name__}")
+    ic = ValidationIC(dataset)
     with ExitStack() as hooks:
-        hooks.enter_context(watched_boosters(model, watch, ValidationIC(dataset)))
-        hooks.enter_context(watched_torch(model, watch))
+        hooks.enter_context(watched_boosters(model, watch, ic))
+        hooks.enter_context(watched_torch(model, watch, ic))
         try:
             model.fit(dataset, **_options(model, watch=watch, rounds=rounds))
         except FitEnough:

@@ -16,17 +16,20 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+
 from training.engine.progress import FitWatch
+from training.engine.validation_ic import ValidationIC
 
 _EPOCH_METHODS = ("train_epoch", "train_AdaRNN", "pretrain_epoch")
 NAN = math.nan
 
 
 @contextmanager
-def watched_torch(model: Any, watch: FitWatch) -> Iterator[None]:
+def watched_torch(model: Any, watch: FitWatch, ic: ValidationIC) -> Iterator[None]:
     """Inside the block the model reports epochs or steps and obeys a finish or a cancel."""
     torch = sys.modules.get("torch")
-    loop = _loop_of(model, watch)
+    loop = _loop_of(model, watch, ic)
     if torch is None or loop is None:
         yield
         return
@@ -55,11 +58,11 @@ def observed_scores(watch: FitWatch) -> dict[str, Any]:
     return _ObservedScores(watch)
 
 
-def _loop_of(model: Any, watch: FitWatch) -> "_StepLoop | _EpochLoop | None":
+def _loop_of(model: Any, watch: FitWatch, ic: ValidationIC) -> "_StepLoop | _EpochLoop | None":
     if hasattr(model, "max_steps"):
-        return _StepLoop(model, watch)
+        return _StepLoop(model, watch, ic)
     if has_epochs(model):
-        return _EpochLoop(model, watch)
+        return _EpochLoop(model, watch, ic)
     return None
 
 
@@ -77,13 +80,25 @@ class _StepLoop:
 
     CHANGED = ("early_stop_rounds", "eval_steps")
 
-    def __init__(self, model: Any, watch: FitWatch) -> None:
+    def __init__(self, model: Any, watch: FitWatch, ic: ValidationIC) -> None:
         self._model = model
         self._watch = watch
+        self._ic = ic
         self._step = 0
+        self._measured_step = 0
 
     def shadows(self) -> dict[str, Any]:
-        return {}
+        return {"get_metric": self._noted(self._model.get_metric)}
+
+    def _noted(self, metric: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(predicted: Any, label: Any, index: Any) -> Any:
+            # Asked for the validation rows first, then perhaps for those of the training.
+            if self._measured_step != self._step:
+                self._measured_step = self._step
+                self._watch.curves.add(self._step, _ic_of(self._ic, [(predicted, label)]))
+            return metric(predicted, label, index)
+
+        return noted
 
     def after_step(self, *_: Any) -> None:
         """torch calls this after every optimizer step."""
@@ -108,9 +123,11 @@ class _EpochLoop:
 
     CHANGED = ("early_stop", "lowest_valid_performance")
 
-    def __init__(self, model: Any, watch: FitWatch) -> None:
+    def __init__(self, model: Any, watch: FitWatch, ic: ValidationIC) -> None:
         self._model = model
         self._watch = watch
+        self._ic = ic
+        self._batches: list[tuple[Any, Any]] = []  # predictions and labels of a validation
         self._total = _epoch_total(model)
         self._epochs_done = 0
         self._step = 0
@@ -148,7 +165,18 @@ class _EpochLoop:
                 shadows[name] = self._watched_epoch(getattr(self._model, name), name)
         if hasattr(self._model, "test_epoch"):
             shadows["test_epoch"] = self._watched_test(self._model.test_epoch)
+        if hasattr(self._model, "metric_fn"):
+            shadows["metric_fn"] = self._noted(self._model.metric_fn)
         return shadows
+
+    def _noted(self, metric: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(predicted: Any, label: Any, *args: Any, **kwargs: Any) -> Any:
+            # Evaluations after an epoch: of the training rows, then of the validation rows.
+            if self._tests == 1:
+                self._batches.append((predicted.detach(), label.detach()))
+            return metric(predicted, label, *args, **kwargs)
+
+        return noted
 
     def _watched_epoch(self, epoch: Callable[..., Any], name: str) -> Callable[..., Any]:
         # train_AdaRNN hands its result on to the next epoch: it has to come to its end.
@@ -178,10 +206,13 @@ class _EpochLoop:
             has_best = any(epoch < self._epochs_done for epoch in self._scored)
             if self._watch.finishing and has_best:
                 return (NAN, NAN) if self._gives_pairs else _without_score(test(*args, **kwargs))
+            self._batches = []
             result = test(*args, **kwargs)
             self._tests += 1
             self._scored.add(self._epochs_done)
             self._show_loss(result)
+            if self._batches:
+                self._watch.curves.add(len(self._scored), _ic_of(self._ic, self._batches))
             return result
 
         return watched
@@ -192,6 +223,13 @@ class _EpochLoop:
         segment = {1: "train", 2: "valid"}.get(self._tests)
         if self._gives_pairs and segment:
             self._watch.curves.add(len(self._scored), {f"{segment}.loss": float(result[0])})
+
+
+def _ic_of(ic: ValidationIC, batches: list[tuple[Any, Any]]) -> dict[str, float]:
+    def joined(part: int) -> Any:
+        return np.concatenate([batch[part].cpu().numpy().ravel() for batch in batches])
+
+    return ic.of(lambda: joined(0), lambda: joined(1))
 
 
 def _without_score(result: Any) -> Any:

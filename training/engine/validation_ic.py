@@ -1,8 +1,8 @@
 """IC and rank IC of the validation segment, round by round, from what the fit has predicted anyway.
 
-Only for fits that keep their predictions of the validation set (LightGBM, XGBoost). The label is
-the handler's raw one, as in Qlib's SigAnaRecord, so the last round's IC and the report's compare.
-Nothing here changes a fit: predictions are read, never made to order.
+Only for fits that predict their validation set to score it (LightGBM, XGBoost, most of torch's).
+The label is the handler's raw one, as in Qlib's SigAnaRecord, so the last round's IC and the
+report's compare. Nothing here changes a fit: predictions are read, never made to order.
 """
 
 import time
@@ -127,17 +127,37 @@ class DailyIC:
 
 def _daily_of(dataset: Any, label: NDArray[Any]) -> DailyIC | None:
     """None where the rows are not surely the segment's, or no raw label is kept."""
-    learned = dataset.prepare(VALID, col_set="label", data_key=DataHandlerLP.DK_L)
-    if not isinstance(learned, pd.DataFrame) or learned.shape != (label.size, 1):
-        return None
-    same = np.array_equal(label.ravel(), learned.to_numpy(label.dtype).ravel(), equal_nan=True)
-    if not same:
+    learned = _rows_of(dataset, label.ravel())
+    if learned is None:
         return None
     try:
-        raw = dataset.prepare(VALID, col_set="label", data_key=DataHandlerLP.DK_R)
+        raw = _labels(dataset, DataHandlerLP.DK_R)
     except AttributeError:  # the handler has `drop_raw`
         return None
-    raw_label = raw.iloc[:, 0].reindex(learned.index).to_numpy(np.float64)
+    raw_label = raw.iloc[:, 0].reindex(learned).to_numpy(np.float64)
     if not np.isfinite(raw_label).any():
         return None
-    return DailyIC(learned.index.get_level_values("datetime").to_numpy(), raw_label)
+    return DailyIC(learned.get_level_values("datetime").to_numpy(), raw_label)
+
+
+def _rows_of(dataset: Any, label: NDArray[Any]) -> "pd.MultiIndex | None":
+    """Day and instrument of each of the fit's labels, known by the labels themselves.
+
+    Rows come by day, or by instrument where the model reads series (TSDatasetH). A fit by batches
+    may leave out the last, incomplete one.
+    """
+    learned = _labels(dataset, DataHandlerLP.DK_L)
+    if not 0 < label.size <= learned.size or learned.shape[1] != 1:
+        return None
+    for one in (learned, learned.sort_index(level=["instrument", "datetime"])):
+        rows = one.iloc[: label.size]
+        if np.array_equal(label, rows.to_numpy(label.dtype).ravel(), equal_nan=True):
+            return rows.index
+    return None
+
+
+def _labels(dataset: Any, key: str) -> pd.DataFrame:
+    # Not by `prepare`, which for series builds all of them.
+    segment = slice(*dataset.segments[VALID])
+    table: pd.DataFrame = dataset.handler.fetch(segment, col_set="label", data_key=key)
+    return table
