@@ -36,10 +36,20 @@ class Platform:
     """One platform in a directory of its own. `running` makes one."""
 
     def __init__(
-        self, state_dir: Path, *, database_url: str, datasets_dir: Path, **settings: object
+        self,
+        state_dir: Path,
+        *,
+        database_url: str,
+        datasets_dir: Path,
+        checkout: Path = CHECKOUT,
+        **settings: object,
     ) -> None:
-        """settings: further ones, by their name without the prefix."""
+        """settings: further ones, by their name without the prefix.
+
+        checkout: the release that is started from now on; the one of this file by default.
+        """
         self.state_dir = state_dir
+        self.checkout = checkout
         self.database_url = database_url
         self.datasets_dir = datasets_dir
         self.settings = settings
@@ -67,6 +77,10 @@ class Platform:
         return {**kept, **{f"PLATFORM_{name}": str(value) for name, value in chosen.items()}}
 
     @property
+    def manage_command(self) -> list[str]:
+        return [sys.executable, str(self.checkout / "manage.py")]
+
+    @property
     def database(self) -> str:
         return "postgresql" if self.database_url.startswith("postgres") else "sqlite"
 
@@ -85,8 +99,8 @@ class Platform:
     def manage(self, *arguments: str, **environment: str) -> str:
         """Run a management command to its end; what it prints. Raises: AssertionError."""
         done = subprocess.run(
-            [*MANAGE, *arguments],
-            cwd=CHECKOUT,
+            [*self.manage_command, *arguments],
+            cwd=self.checkout,
             env={**self.environment, **environment},
             capture_output=True,
             text=True,
@@ -135,13 +149,20 @@ class Platform:
         if self._spawn("web", [*command, "qlibplatform.asgi:application"]):
             until(self._web_answers, what="the web")
 
+    def start_web_on(self, held: socket.socket, *, name: str, module: str) -> None:
+        """A web process on a socket that somebody else holds, as systemd does; not waited for."""
+        command = [sys.executable, "-m", module, "--fd", str(held.fileno())]
+        told = [*command, "qlibplatform.asgi:application"]
+        self._spawn(name, told, descriptors=(held.fileno(),))
+
     def start_reconciler(self, name: str = "reconcile") -> None:
-        self._spawn(name, [*MANAGE, "reconcile"])
+        self._spawn(name, [*self.manage_command, "reconcile"])
 
     def start_worker(self, name: str, **environment: str) -> None:
         """environment: what this one finds in it beside what all do."""
         whole = f"{name}-{self.state_dir.name}"
-        self._spawn(name, [*MANAGE, "worker", "cpu", "--name", whole], **environment)
+        command = [*self.manage_command, "worker", "cpu", "--name", whole]
+        self._spawn(name, command, **environment)
 
     def workers(self) -> list[str]:
         return sorted(name for name in self.processes if name.startswith("worker-"))
@@ -150,8 +171,15 @@ class Platform:
         process = self.processes.get(name)
         return process is not None and process.poll() is None
 
-    def _spawn(self, name: str, command: list[str], **environment: str) -> bool:
-        """False if it runs already."""
+    def _spawn(
+        self,
+        name: str,
+        command: list[str],
+        *,
+        descriptors: tuple[int, ...] = (),
+        **environment: str,
+    ) -> bool:
+        """False if it runs already. descriptors: open ones that it gets."""
         if self.is_alive(name):
             return False
         # The kernel ties a lifeline to the thread that starts the process.
@@ -159,12 +187,13 @@ class Platform:
         with (self.state_dir / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
                 [*LIFELINE, *command],
-                cwd=CHECKOUT,
+                cwd=self.checkout,
                 env={**self.environment, **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                pass_fds=descriptors,
             )
         return True
 
@@ -230,7 +259,11 @@ class Platform:
 
 @contextmanager
 def running(
-    *, database_url: str | None, datasets_dir: Path, **settings: object
+    *,
+    database_url: str | None,
+    datasets_dir: Path,
+    checkout: Path = CHECKOUT,
+    **settings: object,
 ) -> Iterator[Platform]:
     """A platform with tables and a user, nothing started yet; and its end.
 
@@ -239,7 +272,9 @@ def running(
     # A short path: a unix socket's has at most 107 bytes.
     state_dir = Path(tempfile.mkdtemp(prefix="qp-", dir="/tmp"))
     url = database_url or f"sqlite:///{state_dir / 'db.sqlite3'}"
-    platform = Platform(state_dir, database_url=url, datasets_dir=datasets_dir, **settings)
+    platform = Platform(
+        state_dir, database_url=url, datasets_dir=datasets_dir, checkout=checkout, **settings
+    )
     try:
         platform.prepare()
         yield platform
