@@ -14,6 +14,8 @@ from pythonjsonlogger.core import RESERVED_ATTRS
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
+from . import database_url
+
 env = Env(prefix="PLATFORM_")
 
 # ── Places ──────────────────────────────────────────────────────────────────────────────
@@ -141,6 +143,11 @@ SQLITE_OPTIONS = {
 }
 POSTGRES_OPTIONS = {
     "connect_timeout": 5,
+    # A server that is gone without a word, with its machine: else the kernel tries for a quarter
+    # of an hour, and who waits for an answer waits for ever.
+    "tcp_user_timeout": 15_000,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
     "options": (
         "-c statement_timeout=10000 -c lock_timeout=5000"
         " -c idle_in_transaction_session_timeout=30000 -c tcp_user_timeout=15000"
@@ -150,7 +157,7 @@ POSTGRES_OPTIONS = {
 
 def _database() -> dict[str, Any]:
     """`PLATFORM_DATABASE_URL`, or SQLite in the state directory."""
-    config: dict[str, Any] = env.dj_db_url("DATABASE_URL", f"sqlite:///{STATE_DIR / 'db.sqlite3'}")
+    config = database_url.parse(env.str("DATABASE_URL", f"sqlite:///{STATE_DIR / 'db.sqlite3'}"))
     if config["ENGINE"].endswith("sqlite3"):
         options = SQLITE_OPTIONS
     elif config["ENGINE"].endswith("postgresql"):
