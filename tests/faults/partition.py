@@ -25,7 +25,7 @@ from typing import Any
 from tests import postgres
 from tests.e2e import market, workflows
 from tests.e2e.client import FINAL, Client
-from tests.e2e.platform_processes import CHECKOUT, Platform, redis_server
+from tests.e2e.platform_processes import Platform, deployed_redis, redis_server
 from tests.e2e.waiting import until
 from tests.faults import slow_link
 
@@ -177,7 +177,7 @@ class TwoHosts(Platform):
         """As deploy/ has it, so with its user and password, and open to the other host."""
         folder = self.state_dir / "redis"
         folder.mkdir(exist_ok=True)
-        text = (CHECKOUT / "deploy/redis.conf").read_text().replace("@REDIS_PASSWORD@", PASSWORD)
+        text = deployed_redis(folder, password=PASSWORD)
         place = f"bind {HERE}\nport {REDIS}\ndir {folder}\n"
         (folder / "redis.conf").write_text(place + text)
         if self._spawn("redis", [redis_server(), str(folder / "redis.conf")]):
