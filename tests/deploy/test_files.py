@@ -279,6 +279,26 @@ def test_the_environment_can_be_read_by_a_shell_and_by_systemd():
         assert re.fullmatch(r"#.*|PLATFORM_\w+=[^\s'\"$`\\]*", line), line
 
 
+@pytest.mark.postgres
+@pytest.mark.parametrize("name", ["postgresql.conf", "failover/postgresql.conf"])
+def test_postgresql_takes_its_settings(name):
+    with databases.fresh("postgresql") as url:
+        folder = Path(parse_qs(urlsplit(url).query)["host"][0])
+        file = folder / "deployed.conf"
+        file.write_text((DEPLOY / name).read_text() + "cluster_name = 'has read it'\n")
+        shutil.chown(file, folder.stat().st_uid, folder.stat().st_gid)
+        # PostgreSQL does not run as root.
+        user = ["setpriv", f"--reuid={folder.stat().st_uid}", "--clear-groups"]
+
+        done = subprocess.run(
+            [*(user if os.getuid() == 0 else []), f"{postgres.programs()}/postgres",
+             "-D", folder, f"--config-file={file}", "-C", "cluster_name"],
+            capture_output=True, text=True, check=False, cwd="/",
+        )  # fmt: skip
+
+    assert (done.stdout.strip(), done.stderr) == ("has read it", "")
+
+
 @pytest.mark.redis
 def test_redis_takes_its_settings_and_its_user_may_ring_and_no_more(tmp_path):
     import redis
