@@ -5,6 +5,7 @@
 Prints seconds and sizes. Raises, if anything final was lost or what ran is not taken up again.
 """
 
+import os
 import shutil
 import sys
 import tempfile
@@ -12,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tests import postgres
 from tests.e2e import databases, market, workflows
 from tests.e2e.client import Client
 from tests.e2e.platform_processes import Platform, running
@@ -22,6 +24,9 @@ WITHIN_S = 600
 
 
 def main(kind: str) -> None:
+    if kind == "postgresql":
+        # pg_dump must be as new as the server.
+        os.environ["PATH"] = f"{postgres.programs()}:{os.environ['PATH']}"
     folder = Path(tempfile.mkdtemp(prefix="qp-drill-", dir="/tmp"))
     with databases.fresh(kind) as old_url, databases.fresh(kind) as new_url:
         with running(database_url=old_url, datasets_dir=folder / "data") as old:
