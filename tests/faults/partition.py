@@ -286,6 +286,9 @@ def inside(wanted: list[str]) -> None:
             database_url=url,
             datasets_dir=folder / "datasets",
             REDIS_URL=f"redis://qlib:{PASSWORD}@{HERE}:{REDIS}/0",
+            # As shipped: here seconds count.
+            LEASE_S=15,
+            LEASE_RENEW_S=4,
         )
         try:
             platform.prepare()
