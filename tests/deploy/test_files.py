@@ -171,6 +171,16 @@ def test_a_unit_starts_a_command_that_there_is(unit):
         assert "-m qlibplatform.web --fd 3 qlibplatform.asgi:application" in line
 
 
+def test_processes_are_hidden_from_all_but_the_worker():
+    """A worker's own are not to be traced, and so it would not see them itself."""
+    common = (DEPLOY / "systemd/qlib-.service.d/common.conf").read_text()
+    services = [unit for unit in UNITS if unit.suffix == ".service"]
+    hiding = {unit.name for unit in services if "\nProtectProc=" in unit.read_text()}
+
+    assert "ProtectProc" not in common
+    assert hiding == {unit.name for unit in services} - {"qlib-worker@.service"}
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze")
 def test_systemd_finds_no_fault_in_the_units(tmp_path):
     """With programs that are there: the paths of a fresh machine are not on this one."""
