@@ -62,10 +62,22 @@ write() {
     printf '%s\n' "$text" > "$1.new"
     mv "$1.new" "$1"
 }
+# settle FILE MODE OWNER: the same, where the file is another; true if it was.
+settle() {
+    local text; text="$(cat)"
+    if [ -e "$1" ] && [ "$(cat "$1")" = "$text" ]; then return 1; fi
+    write "$1" "$2" "$3" <<<"$text" || exit 1
+}
 has_systemd() { [ -d /run/systemd/system ]; }
 systemd() {
     if [ -z "$DRY" ] && ! has_systemd; then echo "   systemd does not run here; later: systemctl $*"; return; fi
     run systemctl "$@"
+}
+# serve NAME CHANGED: a server is restarted for new settings only; an upgrade does not cut its connections.
+serve() {
+    local what=start; [ -z "$2" ] || what=restart
+    systemd "$what" "$1"
+    has_systemd || run service "$1" "$what"
 }
 secret() { openssl rand -hex 24; }
 setting() { sed -n "s/^$1=//p" "$ETC/environment"; }
@@ -137,13 +149,12 @@ TEXT
 
 database() {
     step "PostgreSQL: role and database qlib"
-    local conf
+    local conf changed=
     for conf in /etc/postgresql/*/main; do
         [ -n "$DRY" ] || [ -d "$conf" ] || { echo "   PostgreSQL has no cluster in /etc/postgresql" >&2; exit 1; }
-        run install -m 0644 "$SOURCE/deploy/postgresql.conf" "$conf/conf.d/qlib-platform.conf"
+        if settle "$conf/conf.d/qlib-platform.conf" 0644 root:root < "$SOURCE/deploy/postgresql.conf"; then changed=1; fi
     done
-    systemd restart postgresql
-    has_systemd || run service postgresql restart
+    serve postgresql "$changed"
     if [ -n "$DRY" ]; then echo "   would make the role and the database, if they are missing"; return; fi
     local psql=(runuser -u postgres -- psql -qtAX -v ON_ERROR_STOP=1)
     if [ -z "$("${psql[@]}" -c "SELECT 1 FROM pg_roles WHERE rolname = 'qlib'")" ]; then
@@ -157,16 +168,17 @@ database() {
 redis() {
     step "Redis: append-only file, no eviction, one user that may ring"
     if [ -n "$DRY" ]; then echo "   would write /etc/redis/qlib-platform.{acl,conf} and include them"; return; fi
-    local users=/etc/redis/qlib-platform.acl
+    local users=/etc/redis/qlib-platform.acl text changed=
     # Users that somebody added, such as those of Sentinels, stay.
-    { sed "s/@REDIS_PASSWORD@/$(password_of PLATFORM_REDIS_URL)/" "$SOURCE/deploy/redis.acl"
-      [ ! -e "$users" ] || grep -vE '^user (default|qlib) |^$' "$users" || true; } |
-        write "$users" 0640 redis:redis
-    write /etc/redis/qlib-platform.conf 0640 redis:redis < "$SOURCE/deploy/redis.conf"
-    grep -qx 'include /etc/redis/qlib-platform.conf' /etc/redis/redis.conf ||
+    text="$(sed "s/@REDIS_PASSWORD@/$(password_of PLATFORM_REDIS_URL)/" "$SOURCE/deploy/redis.acl"
+        [ ! -e "$users" ] || grep -vE '^user (default|qlib) |^$' "$users" || true)"
+    if settle "$users" 0640 redis:redis <<<"$text"; then changed=1; fi
+    if settle /etc/redis/qlib-platform.conf 0640 redis:redis < "$SOURCE/deploy/redis.conf"; then changed=1; fi
+    if ! grep -qx 'include /etc/redis/qlib-platform.conf' /etc/redis/redis.conf; then
         echo 'include /etc/redis/qlib-platform.conf' >> /etc/redis/redis.conf
-    systemd restart redis-server
-    has_systemd || service redis-server restart
+        changed=1
+    fi
+    serve redis-server "$changed"
 }
 
 tables() {
@@ -195,7 +207,7 @@ nginx_site() {
         write /etc/nginx/sites-available/qlib-platform 0644 root:root
     run ln -sfn /etc/nginx/sites-available/qlib-platform /etc/nginx/sites-enabled/qlib-platform
     run nginx -t
-    systemd restart nginx
+    systemd reload-or-restart nginx
 }
 
 switch() {

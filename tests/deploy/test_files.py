@@ -273,6 +273,23 @@ def test_an_upgrade_keeps_to_what_was_chosen(tmp_path):
     assert f"would write {tmp_path}/choices" in plan
 
 
+def test_servers_are_restarted_for_new_settings_only(tmp_path):
+    """The installer's own functions; `settle` is true where the file was another."""
+    functions = INSTALLER[INSTALLER.index("run() {") : INSTALLER.index("# serve NAME")]
+    owner = ":".join(
+        subprocess.check_output(["id", flag], text=True).strip() for flag in ("-u", "-g")
+    )
+    settle = f"if settle {tmp_path}/file 0600 {owner} <<<"
+    script = "; ".join(f"{settle} {word}; then echo new; fi" for word in ("a", "a", "b", "b"))
+
+    told = subprocess.check_output(["bash", "-euc", f"DRY=; {functions}\n{script}"], text=True)
+
+    assert told.split() == ["new", "new"]
+    assert "restart postgresql\n    has" not in INSTALLER
+    assert "systemd restart redis" not in INSTALLER
+    assert "systemd restart nginx" not in INSTALLER
+
+
 @pytest.mark.parametrize("words", [["everything"], ["all", "--fast"]])
 def test_what_it_does_not_know_it_does_not_guess(words):
     done = install(*words)
