@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 from training.models import TrainingTask
 from training.states import Status
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "12"))
 DOCUMENT = json.loads(json.dumps(SchemaGenerator().get_schema(public=True), default=str))
 OPERATIONS = {

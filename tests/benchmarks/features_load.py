@@ -39,7 +39,8 @@ class Peak:
 
     def _watch(self) -> None:
         while not self._stop.wait(0.05):
-            sums = [_memory(pid) for pid in _family()]
+            family = _family()
+            sums = [_own(pid) if len(family) == 1 else _share(pid) for pid in family]
             self.anonymous = max(self.anonymous, sum(anonymous for anonymous, _ in sums))
             self.all = max(self.all, sum(everything for _, everything in sums))
 
@@ -68,7 +69,17 @@ def _cpu_s() -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def _memory(pid: int) -> tuple[int, int]:
+def _own(pid: int) -> tuple[int, int]:
+    """kB of a process that shares nothing: anonymous, and all.
+
+    Nobody walks its pages for it: of 6 GB, twenty times a second, that took more than the load.
+    """
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    sizes = {line.split(":")[0]: int(line.split()[1]) for line in lines if line.endswith("kB")}
+    return sizes["RssAnon"], sizes["VmRSS"]
+
+
+def _share(pid: int) -> tuple[int, int]:
     """kB: anonymous, and all, shared pages by their share."""
     try:
         rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
