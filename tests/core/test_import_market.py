@@ -133,6 +133,7 @@ def test_an_import_ends_with_a_current_dataset(
     assert "The market prices is ready: 1 instruments, 2 bars" in said
 
 
+@pytest.mark.slow
 @pytest.mark.django_db
 def test_bad_rows_are_told_and_the_old_version_stays_current(bars: Path) -> None:
     said_by("import_market", "prices", str(bars))
@@ -200,6 +201,7 @@ def test_a_killed_import_leaves_the_old_version_current(
     assert Dataset.objects.get().version == before
 
 
+@pytest.mark.slow
 @pytest.mark.django_db
 def test_the_demo_market_is_built_once_and_named_as_synthetic(bars: Path) -> None:
     said = said_by("build_demo_market")

@@ -23,7 +23,7 @@ from training.engine.reporter import Cancelled, Reporter
 from training.models import FeatureColumn
 from training.states import Status
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
 ROWS = 5000
 LOAD = {"instruments": "all", "start": "2010-01-04", "end": "2011-01-03"}
