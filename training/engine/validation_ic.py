@@ -127,17 +127,17 @@ class DailyIC:
 
 def _daily_of(dataset: Any, label: NDArray[Any]) -> DailyIC | None:
     """None where the rows are not surely the segment's, or no raw label is kept."""
-    learned = _rows_of(dataset, label.ravel())
-    if learned is None:
+    rows = _rows_of(dataset, label.ravel())
+    if rows is None:
         return None
     try:
         raw = _labels(dataset, DataHandlerLP.DK_R)
     except AttributeError:  # the handler has `drop_raw`
         return None
-    raw_label = raw.iloc[:, 0].reindex(learned).to_numpy(np.float64)
+    raw_label = raw.iloc[:, 0].reindex(rows).to_numpy(np.float64)
     if not np.isfinite(raw_label).any():
         return None
-    return DailyIC(learned.get_level_values("datetime").to_numpy(), raw_label)
+    return DailyIC(rows.get_level_values("datetime").to_numpy(), raw_label)
 
 
 def _rows_of(dataset: Any, label: NDArray[Any]) -> "pd.MultiIndex | None":
