@@ -507,6 +507,14 @@ def test_stop_ends_host_and_training_and_removes_the_socket(tmp_path):
     assert not host.socket_path.exists()
 
 
+def test_a_host_that_still_imports_is_not_waited_for(tmp_path):
+    host = EngineHost.start(runtime_dir=tmp_path / "run", cores=1)
+
+    host.stop()
+
+    assert host._process.returncode == -signal.SIGTERM
+
+
 def test_a_host_that_cannot_start_says_why(tmp_path):
     host = EngineHost.start(
         runtime_dir=tmp_path / "run", cores=1, preload=False, probes=tmp_path / "absent.py"

@@ -1,5 +1,6 @@
 """A work-horse in advance: what it does before and after it is told, and when nobody tells it."""
 
+import gc
 import os
 import select
 import signal
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from training.work import spare
+from training.work import spare, worker
 
 DEADLINE_S = 20.0
 
@@ -36,8 +37,11 @@ def fork(tmp_path):
         (tmp_path / "told").write_text(f"{told['job']} in group {os.getpgrp()}")
         os._exit(0)
 
+    def stop(*_):
+        (tmp_path / "stopped").touch()
+
     def fork_one() -> spare.Spare:
-        forked.append(spare.fork((tmp_path / "warm").touch, work))
+        forked.append(spare.fork((tmp_path / "warm").touch, work, stop))
         return forked[-1]
 
     yield fork_one
@@ -66,6 +70,47 @@ def test_signals_for_the_worker_do_not_end_it(fork, tmp_path):
 
     assert one.tell({"job": "a"})
     assert os.waitpid(one.pid, 0)[1] == 0
+    assert (tmp_path / "told").exists()
+
+
+def test_a_stop_that_comes_before_its_work_is_not_lost(fork, tmp_path):
+    one = fork()
+    wait_for((tmp_path / "warm").exists, "the spare warms up")
+
+    os.kill(one.pid, signal.SIGTERM)
+
+    assert one.tell({"job": "a"})
+    os.waitpid(one.pid, 0)
+    assert (tmp_path / "stopped").exists()
+
+
+def test_a_worker_told_to_stop_in_the_middle_of_a_fork_hears_it(monkeypatch):
+    class Stopped(Exception):
+        pass
+
+    def stop(*_):
+        raise Stopped
+
+    def fork_while_told(*told):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return fork_one(*told)
+
+    fork_one = spare.fork
+    monkeypatch.setattr(spare, "fork", fork_while_told)
+    monkeypatch.setattr(worker, "_warm_up", lambda: None)
+    one = object.__new__(worker.TrainingWorker)
+    one._spare = None
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        with pytest.raises(Stopped):
+            one._prepare_spare()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        gc.unfreeze()
+
+    # Not lost either: what it holds would keep the engine host from leaving.
+    assert is_running(one._spare.pid)
+    one._dismiss_spare()
 
 
 def test_one_that_has_died_says_so_and_is_no_zombie(fork):
@@ -88,7 +133,7 @@ def test_one_that_is_dismissed_has_done_nothing(fork, tmp_path):
 
 
 def test_one_that_hangs_as_it_warms_up_is_dismissed_too():
-    one = spare.fork(lambda: time.sleep(3600), lambda told: None)
+    one = spare.fork(lambda: time.sleep(3600), lambda told: None, lambda *_: None)
 
     one.dismiss()
 
@@ -97,16 +142,17 @@ def test_one_that_hangs_as_it_warms_up_is_dismissed_too():
 
 def test_it_leaves_when_its_worker_is_killed(tmp_path):
     pid_file = tmp_path / "pid"
-    worker = os.fork()
-    if worker == 0:
-        pid_file.write_text(str(spare.fork(lambda: None, lambda told: None).pid))
+    parent = os.fork()
+    if parent == 0:
+        one = spare.fork(lambda: None, lambda told: None, lambda *_: None)
+        pid_file.write_text(str(one.pid))
         select.select([], [], [], DEADLINE_S)
         os._exit(0)
     wait_for(lambda: pid_file.exists() and pid_file.read_text(), "the spare is forked")
     pid = int(pid_file.read_text())
     assert is_running(pid)
 
-    os.kill(worker, signal.SIGKILL)
-    os.waitpid(worker, 0)
+    os.kill(parent, signal.SIGKILL)
+    os.waitpid(parent, 0)
 
     wait_for(lambda: not is_running(pid), "the spare leaves")

@@ -118,6 +118,8 @@ class EngineHost:
             return
         os.close(self._life_line)
         self._life_line = -1
+        # Heard only by a host that still imports.
+        self._process.terminate()
         if not _is_readable(self._pidfd, timeout_s):
             self._process.kill()
         self._release()

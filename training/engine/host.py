@@ -51,7 +51,7 @@ LOOK_INTERVAL_MS = 250
 def main() -> None:
     """Imports, checks that a fork is safe, then serves until the worker is gone."""
     arguments = _parse_arguments()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGHUP):
         # Ctrl-C in a terminal is the worker's to act on.
         signal.signal(number, signal.SIG_IGN)
     walls.adopt_orphans()
@@ -59,6 +59,8 @@ def main() -> None:
     openmp.ensure_findable(arguments.runtime_dir)
     if arguments.preload:
         preload()
+    # Until now it ends a host that is not wanted any more: none sees its line while it imports.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     probes = _load_file(arguments.probes) if arguments.probes else None
     check_single_threaded()
     gc.collect()

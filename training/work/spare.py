@@ -15,6 +15,9 @@ from typing import NoReturn
 Told = dict[str, str]
 
 MOST_BYTES = 65_536
+STOPS = (signal.SIGINT, signal.SIGTERM)
+"""Who forks a spare holds these back until it has the spare in hand: what a handler raises in the
+middle of a fork, Python prints and forgets."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,14 @@ class Spare:
         os.waitpid(self.pid, 0)
 
 
-def fork(warm_up: Callable[[], None], work: Callable[[Told], None]) -> Spare:
-    """A spare that has warmed up soon, and will do `work` with what it is told. Raises: OSError."""
+def fork(
+    warm_up: Callable[[], None], work: Callable[[Told], None], stop: Callable[..., None]
+) -> Spare:
+    """A spare that has warmed up soon, and will do `work` with what it is told.
+
+    stop: what SIGTERM does to it; from the first moment on, so that none is lost that is sent
+    while it begins to work. Raises: OSError.
+    """
     mine, line = os.pipe()
     try:
         pid = os.fork()
@@ -54,17 +63,23 @@ def fork(warm_up: Callable[[], None], work: Callable[[Told], None]) -> Spare:
         raise
     if pid == 0:
         os.close(line)
-        _serve(mine, warm_up, work)
+        _serve(mine, warm_up, work, stop)
     os.close(mine)
     return Spare(pid, line)
 
 
-def _serve(line: int, warm_up: Callable[[], None], work: Callable[[Told], None]) -> NoReturn:
+def _serve(
+    line: int,
+    warm_up: Callable[[], None],
+    work: Callable[[Told], None],
+    stop: Callable[..., None],
+) -> NoReturn:
     """Whatever happens, this fork never returns into its parent's code."""
     with suppress(BaseException):
-        for number in (signal.SIGINT, signal.SIGTERM):
-            # The parent's to act on; the end of the line tells the spare.
-            signal.signal(number, signal.SIG_IGN)
+        # Ctrl-C is the parent's to act on; the end of the line tells the spare.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, stop)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
         warm_up()
         if told := os.read(line, MOST_BYTES):
             os.close(line)

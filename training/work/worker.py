@@ -194,12 +194,16 @@ class TrainingWorker(RqWorker):
 
     def _prepare_spare(self) -> None:
         """Have the next work-horse ready before its job comes."""
-        if self._spare is None:
-            self._before_fork()
-            try:
-                self._spare = spare.fork(_warm_up, self._work_as_told)
-            except OSError as error:
-                log.warning("no spare work-horse: %s", error)
+        if self._spare is not None:
+            return
+        self._before_fork()
+        signal.pthread_sigmask(signal.SIG_BLOCK, spare.STOPS)
+        try:
+            self._spare = spare.fork(_warm_up, self._work_as_told, jobs.stop)
+        except OSError as error:
+            log.warning("no spare work-horse: %s", error)
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, spare.STOPS)
 
     def _dismiss_spare(self) -> None:
         """It knows only the engine host that was there when it was forked."""
