@@ -63,7 +63,6 @@ def create(task: TrainingTask) -> TrainingTask:
         TaskTag.objects.bulk_create(
             TaskTag(task=task, name=name) for name in dict.fromkeys(task.tags)
         )
-        task.refresh_from_db()
         events.record(task, (EventKind.CREATED, None))
     return task
 

@@ -34,12 +34,16 @@ _LEARN_FROM = 10
 
 @dataclass(frozen=True)
 class Verdict:
-    """All that the check has to say; without `workflow` it can't run."""
+    """All that the check has to say; without `workflow` it can't run.
+
+    dataset_version: the one that it was checked against.
+    """
 
     workflow: Workflow | None
     faults: tuple[Fault, ...]
     warnings: tuple[Fault, ...]
     estimate: Estimate | None = None
+    dataset_version: str = ""
 
 
 def check(body: bytes, *, content_type: str) -> Verdict:
@@ -62,6 +66,7 @@ def check(body: bytes, *, content_type: str) -> Verdict:
         faults=tuple(examined.faults),
         warnings=tuple(examined.warnings),
         estimate=size,
+        dataset_version=facts.version if facts else "",
     )
 
 
@@ -85,7 +90,9 @@ def _market(name: str | None) -> MarketFacts | None:
 def _facts(name: str, version: str, updated_at: Any) -> MarketFacts | None:
     """A version's facts, kept: reading the manifest of a large market takes as long as a check."""
     row = Dataset.objects.filter(name=name, version=version, updated_at=updated_at).first()
-    return MarketFacts.from_manifest({**row.manifest, "name": row.name}) if row else None
+    if row is None:
+        return None
+    return MarketFacts.from_manifest({**row.manifest, "name": name, "version": version})
 
 
 def _only_dataset() -> str | None:

@@ -54,7 +54,7 @@ def submit(
         raise InvalidConfig(verdict.faults)
     try:
         with transaction.atomic():
-            task = lifecycle.create(_task_of(verdict.workflow, verdict.warnings, owner=owner))
+            task = lifecycle.create(_task_of(verdict.workflow, verdict, owner=owner))
             if idempotency_key:
                 _keep_key(owner, idempotency_key, request_hash, task)
     except IntegrityError:
@@ -189,22 +189,21 @@ def correlation(tasks: Sequence[TrainingTask]) -> figures.Answer | None:
 
 
 def _task_of(
-    wanted: Workflow, warnings: Iterable[Fault], *, owner: AbstractBaseUser
+    wanted: Workflow, verdict: preflight.Verdict, *, owner: AbstractBaseUser
 ) -> TrainingTask:
-    dataset = Dataset.objects.get(name=wanted.dataset)
     test_from, test_to = standings.test_period(wanted.config)
     return TrainingTask(
         owner_id=owner.pk,
         name=wanted.name,
         tags=list(wanted.tags),
-        dataset=dataset.name,
-        dataset_version=dataset.version,
+        dataset=wanted.dataset,
+        dataset_version=verdict.dataset_version,
         model=wanted.model,
         test_from=test_from,
         test_to=test_to,
         posted=wanted.posted,
         config=wanted.config,
-        warnings=[warning.as_dict() for warning in warnings],
+        warnings=[warning.as_dict() for warning in verdict.warnings],
         queue=preflight.queue_of(wanted.needs),
         needs=wanted.needs,
         priority=Priority[wanted.priority.upper()],

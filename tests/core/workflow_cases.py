@@ -23,6 +23,7 @@ def cn_manifest() -> dict[str, Any]:
     span = [days[0], days[-1]]
     return {
         "name": "cn_data",
+        "version": "v1",
         "region": "cn",
         "days": days,
         "fields": ["open", "high", "low", "close", "volume", "vwap", "change", "factor"],

@@ -14,6 +14,7 @@ class MarketFacts:
     """What the check must know of a dataset. Days are ISO texts in order; names as in the store."""
 
     name: str
+    version: str
     region: str
     days: tuple[str, ...]
     fields: frozenset[str]
@@ -26,6 +27,7 @@ class MarketFacts:
         """Reads the dataset's `manifest.json`; KeyError, if a part is missing."""
         return cls(
             name=manifest["name"],
+            version=manifest["version"],
             region=manifest["region"],
             days=tuple(manifest["days"]),
             fields=frozenset(name.lower() for name in manifest["fields"]),
