@@ -778,6 +778,8 @@ NEEDS_SERIES = frozenset(
         "localformer_ts",
     ]
 )
+# Class → how many names a day must have to count when the model measures itself (Qlib's `ICLoss`).
+LEAST_NAMES = {"DNNModelPytorch": 50}
 NEEDS_MEMORY = frozenset({_MODEL + "pytorch_tra"})
 EITHER_DATASET = frozenset({_MODEL + "pytorch_general_nn"})
 # Models that need a `valid` segment; LightGBM and Linear do without.

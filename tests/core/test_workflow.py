@@ -461,6 +461,22 @@ def test_no_model_reads_or_runs_what_the_sender_names(module, name, parameter, v
     assert f"{MODEL}.{parameter}" in faults(changed("task.model", model))
 
 
+def test_a_model_that_stops_where_no_day_has_names_enough_is_refused():
+    data = changed(
+        "task.model",
+        {"class": "DNNModelPytorch", "module_path": "qlib.contrib.model.pytorch_nn", "kwargs": {}},
+    )
+    handler = data["task"]["dataset"]["kwargs"]["handler"]["kwargs"]
+    segments = data["task"]["dataset"]["kwargs"]["segments"]
+
+    handler["instruments"] = [f"SH6{number:05d}" for number in range(50)]
+    assert f"{HANDLER}.instruments" not in faults(data)
+    handler["instruments"].pop()
+    assert "at least 50 names" in faults(data)[f"{HANDLER}.instruments"]
+    del segments["valid"]
+    assert f"{HANDLER}.instruments" not in faults(data)
+
+
 @pytest.mark.parametrize("name", ["model_path", "seed"])
 def test_null_passes_where_a_file_or_a_seed_is_optional(name):
     model = {

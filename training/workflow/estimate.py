@@ -10,12 +10,11 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-from training import catalogue_meaning as meaning
 from training.catalogue import load
 from training.workflow.columns import columns_of
 from training.workflow.facts import MarketFacts, Workflow
 from training.workflow.findings import Findings
-from training.workflow.market_shapes import codes_of
+from training.workflow.market_shapes import codes_loaded
 
 _BASE_BYTES = 300 * 1024 * 1024
 # Peak of the whole data stage, measured with Qlib 0.9.7 on 300 instruments × 1,500 days.
@@ -89,15 +88,9 @@ def estimate(workflow: Workflow, facts: MarketFacts, runs: Sequence[Run] = ()) -
 
 def _rows(handler: dict[str, Any], facts: MarketFacts) -> int:
     kwargs = handler["kwargs"]
-    # Qlib's own handlers take csi500 where no market is named, others take all.
-    default = meaning.OWN_MARKET if handler["class"] in meaning.OWN_FIELDS else None
-    named = kwargs.get("instruments", default)
-    market = codes_of(named if named is not None else "all", facts.markets)
-    codes = facts.markets[market] if market else tuple(facts.instruments)
-    if isinstance(named, list):
-        by_name = facts.by_lower_name
-        codes = tuple(by_name[code.lower()] for code in named if code.lower() in by_name)
-    return facts.rows(codes, kwargs.get("start_time"), kwargs.get("end_time"))
+    return facts.rows(
+        codes_loaded(handler, facts), kwargs.get("start_time"), kwargs.get("end_time")
+    )
 
 
 def _teaches(run: Run, rows: int, columns: int | None) -> bool:

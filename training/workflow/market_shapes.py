@@ -4,8 +4,10 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from training import catalogue_meaning as meaning
 from training.catalogue import Entry, Rule
 from training.workflow.document import Path
+from training.workflow.facts import MarketFacts
 from training.workflow.findings import did_you_mean, shown
 from training.workflow.values import BAD, check_plain
 
@@ -333,6 +335,18 @@ def codes_of(names: Any, markets: Iterable[str]) -> str | None:
     if not isinstance(names, str):
         return None
     return next((market for market in markets if market.lower() == names.lower()), None)
+
+
+def codes_loaded(handler: dict[str, Any], facts: MarketFacts) -> tuple[str, ...]:
+    """What a handler loads of the dataset, as far as it is there."""
+    # Qlib's own handlers take csi500 where no market is named, others take all.
+    default = meaning.OWN_MARKET if handler["class"] in meaning.OWN_FIELDS else None
+    named = handler["kwargs"].get("instruments", default)
+    if isinstance(named, list):
+        by_name = facts.by_lower_name
+        return tuple(by_name[code.lower()] for code in named if code.lower() in by_name)
+    market = codes_of(named if named is not None else "all", facts.markets)
+    return facts.markets[market] if market else tuple(facts.instruments)
 
 
 SHAPES = {

@@ -13,7 +13,7 @@ from training.workflow.columns import Columns, columns_of
 from training.workflow.document import Path
 from training.workflow.facts import MarketFacts
 from training.workflow.findings import Findings
-from training.workflow.market_shapes import codes_of
+from training.workflow.market_shapes import codes_loaded, codes_of
 
 _ORDER = ("train", "valid", "test")
 _TABNET = ("pretrain", "pretrain_validation")
@@ -49,6 +49,7 @@ def check(
         _check_own_model(own, dataset, findings)
     elif model is not None and dataset is not None:
         _check_fit(model, dataset, findings)
+        _check_names(model, dataset, facts, findings)
         columns = columns_of(dataset["kwargs"]["handler"], catalogue, findings)
         _check_columns(model, dataset, columns, findings)
     _check_records(task.get("record"), dataset, facts, findings)
@@ -218,6 +219,21 @@ def _check_fit(model: dict[str, Any], dataset: dict[str, Any], findings: Finding
             findings.fault((*_SEGMENTS, name), f"{model['class']} needs a segment `{name}`")
 
 
+def _check_names(
+    model: dict[str, Any], dataset: dict[str, Any], facts: MarketFacts, findings: Findings
+) -> None:
+    """Enough names a day, where without them Qlib stops for a debugger in the middle of the fit."""
+    least = meaning.LEAST_NAMES.get(model["class"], 0)
+    count = len(codes_loaded(dataset["kwargs"]["handler"], facts))
+    if count < least and "valid" in dataset["kwargs"]["segments"]:
+        message = (
+            f"{model['class']} measures itself on days of at least {least} names of `valid`, "
+            f"and {count} are loaded"
+        )
+        hint = "more instruments, or no segment `valid`"
+        findings.fault((*_HANDLER, "instruments"), message, hint=hint)
+
+
 def _check_columns(
     model: dict[str, Any], dataset: dict[str, Any], columns: Columns | None, findings: Findings
 ) -> None:
@@ -371,8 +387,6 @@ def _check_strategy(
         findings.fault((*path, "n_drop"), f"n_drop {n_drop} is more than topk {topk}")
     if dataset is None:
         return
-    names = dataset["kwargs"]["handler"]["kwargs"].get("instruments")
-    market = codes_of(names, facts.markets)
-    count = len(facts.markets[market]) if market else len(names or ())
-    if market is not None and topk > count or isinstance(names, list) and topk > count:
+    count = len(codes_loaded(dataset["kwargs"]["handler"], facts))
+    if topk > count:
         findings.warn((*path, "topk"), f"topk {topk} is more than the {count} instruments")
