@@ -5,6 +5,7 @@ import os
 import select
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -140,19 +141,47 @@ def test_one_that_hangs_as_it_warms_up_is_dismissed_too():
     assert not is_running(one.pid)
 
 
-def test_it_leaves_when_its_worker_is_killed(tmp_path):
+def fork_in_another(tmp_path, *does, told=None) -> tuple[int, int]:
+    """A worker that has forked a spare, and told it something; both process ids."""
     pid_file = tmp_path / "pid"
     parent = os.fork()
     if parent == 0:
-        one = spare.fork(lambda: None, lambda told: None, lambda *_: None)
+        one = spare.fork(*does, lambda *_: None)
+        if told:
+            one.tell(told)
         pid_file.write_text(str(one.pid))
         select.select([], [], [], DEADLINE_S)
         os._exit(0)
     wait_for(lambda: pid_file.exists() and pid_file.read_text(), "the spare is forked")
-    pid = int(pid_file.read_text())
+    return parent, int(pid_file.read_text())
+
+
+@pytest.mark.parametrize("warm_up", [lambda: None, lambda: time.sleep(3600)])
+def test_it_leaves_when_its_worker_is_killed(tmp_path, warm_up):
+    parent, pid = fork_in_another(tmp_path, warm_up, lambda told: None)
     assert is_running(pid)
 
     os.kill(parent, signal.SIGKILL)
     os.waitpid(parent, 0)
 
-    wait_for(lambda: not is_running(pid), "the spare leaves")
+    try:
+        wait_for(lambda: not is_running(pid), "the spare leaves")
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def test_once_at_work_it_goes_on_without_its_worker(tmp_path):
+    def work(told):
+        (tmp_path / "begun").touch()
+        wait_for((tmp_path / "go").exists, "the worker is gone")
+        (tmp_path / "done").touch()
+
+    parent, _ = fork_in_another(tmp_path, lambda: None, work, told={"job": "a"})
+    wait_for((tmp_path / "begun").exists, "it works")
+
+    os.kill(parent, signal.SIGKILL)
+    os.waitpid(parent, 0)
+    (tmp_path / "go").touch()
+
+    wait_for((tmp_path / "done").exists, "it has gone on")

@@ -12,9 +12,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import NoReturn
 
+from training.engine import walls
+
 Told = dict[str, str]
 
 MOST_BYTES = 65_536
+NO_SIGNAL = 0
 STOPS = (signal.SIGINT, signal.SIGTERM)
 """Who forks a spare holds these back until it has the spare in hand: what a handler raises in the
 middle of a fork, Python prints and forgets."""
@@ -80,8 +83,12 @@ def _serve(
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, stop)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+        # One that waits for a database that hangs would hold its worker's lock.
+        walls.die_with_parent(signal.SIGKILL)
         warm_up()
         if told := os.read(line, MOST_BYTES):
+            # A horse at work goes on without its worker.
+            walls.die_with_parent(NO_SIGNAL)
             os.close(line)
             # As RQ's horses have it: signals for the worker's group are not the horse's.
             os.setpgrp()
