@@ -58,9 +58,10 @@ run() {
 write() {
     local text; text="$(cat)"
     if [ -n "$DRY" ]; then printf '   would write %s (%s, %s)\n' "$1" "$2" "$3"; return; fi
-    install -m "$2" -o "${3%:*}" -g "${3#*:}" /dev/null "$1.new"
-    printf '%s\n' "$text" > "$1.new"
-    mv "$1.new" "$1"
+    # Chained, since a step that fails within a condition would not end the script.
+    install -m "$2" -o "${3%:*}" -g "${3#*:}" /dev/null "$1.new" &&
+        printf '%s\n' "$text" > "$1.new" &&
+        mv "$1.new" "$1"
 }
 # settle FILE MODE OWNER: the same, where the file is another; true if it was.
 settle() {

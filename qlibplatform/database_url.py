@@ -16,10 +16,10 @@ def parse(url: str) -> dict[str, Any]:
     `@h1:p1,h2:p2/` becomes one list of hosts and one of ports, as the driver takes them; a port
     that is missing is 5432. Raises: ImproperlyConfigured.
     """
-    parts = urlsplit(url)
-    user, at, servers = parts.netloc.rpartition("@")
-    several = "," in servers
     try:
+        parts = urlsplit(url)
+        user, at, servers = parts.netloc.rpartition("@")
+        several = "," in servers
         rest = urlunsplit(parts._replace(netloc=user + at)) if several else url
         config: dict[str, Any] = {**dj_database_url.parse(rest)}
     except ValueError as error:

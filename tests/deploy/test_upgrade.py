@@ -15,7 +15,7 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import psutil
 import pytest
@@ -169,6 +169,7 @@ def test_up_and_back_no_request_fails_and_no_task_is_lost(tmp_path_factory):
         socket.create_server(("127.0.0.1", 0), backlog=4096) as first,
         socket.create_server(("127.0.0.1", 0), backlog=4096) as second,
         running(database_url=url, datasets_dir=data, checkout=old) as platform,
+        ExitStack() as ends,
     ):
         ports = [held.getsockname()[1] for held in (first, second)]
         platform.start_redis()
@@ -180,6 +181,7 @@ def test_up_and_back_no_request_fails_and_no_task_is_lost(tmp_path_factory):
             platform.start_worker(name)
         until(platform._is_ready, what=f"readiness\n{platform.last_words()}", within_s=120)
         front = Front(nginx_files, web_port=ports[0])
+        ends.callback(front.stop)
         client = Client(f"127.0.0.1:{front.port}", platform.token)
         until(lambda: serves(front.port), what="nginx")
         long_id = client.submit(workflows.small(the_market, instruments=4, rounds=100_000))
@@ -227,7 +229,6 @@ def test_up_and_back_no_request_fails_and_no_task_is_lost(tmp_path_factory):
         heard.leave()
         platform.checkout = CHECKOUT
         told = platform.manage("audit")
-        front.stop()
         log(load, tasks, heard)
 
     assert load.failures == []

@@ -48,7 +48,13 @@ def start(host: EngineHost, tmp_path: Path) -> Iterator[Start]:
 
 
 def start_training(
-    host: EngineHost, folder: Path, probe: str, limits: Limits = LIMITS, **job: Any
+    host: EngineHost,
+    folder: Path,
+    probe: str,
+    limits: Limits = LIMITS,
+    *,
+    is_wanted: Callable[[], bool] = lambda: True,
+    **job: Any,
 ) -> Training:
     return Training.start(
         socket_path=host.socket_path,
@@ -58,6 +64,7 @@ def start_training(
         log_path=folder / "log.txt",
         limits=limits,
         start_timeout_s=DEADLINE_S,
+        is_wanted=is_wanted,
     )
 
 
@@ -505,6 +512,61 @@ def test_stop_ends_host_and_training_and_removes_the_socket(tmp_path):
         assert not is_running(pid)
         assert_within(GONE_S, training.group_is_empty, "the training went with its host")
     assert not host.socket_path.exists()
+
+
+def fill_queue(host: EngineHost) -> None:
+    """Leaders that have gone again: they stay in the queue until the host has looked at them."""
+    while True:
+        with socket.socket(socket.AF_UNIX) as one:
+            one.setblocking(False)
+            try:
+                one.connect(str(host.socket_path))
+            except BlockingIOError:
+                return
+
+
+def test_a_full_queue_is_waited_for(tmp_path):
+    host = EngineHost.start(runtime_dir=tmp_path / "run", cores=1, preload=False, probes=PROBES)
+    with start_training(host, tmp_path, "echo") as training:
+        last_word(follow(training))
+    os.kill(host.pid, signal.SIGSTOP)
+    fill_queue(host)
+    asked = []
+
+    def is_wanted() -> bool:
+        asked.append(True)
+        if len(asked) == 3:
+            os.kill(host.pid, signal.SIGCONT)
+        return True
+
+    try:
+        with start_training(host, tmp_path, "echo", is_wanted=is_wanted) as training:
+            final = last_word(follow(training))
+    finally:
+        host.stop()
+
+    assert final is not None
+    assert final["type"] == "done"
+
+
+@pytest.mark.parametrize("end", ["called off", "died"])
+def test_a_full_queue_is_not_waited_for_in_vain(tmp_path, end):
+    host = EngineHost.start(runtime_dir=tmp_path / "run", cores=1, preload=False, probes=PROBES)
+    with start_training(host, tmp_path, "echo") as training:
+        last_word(follow(training))
+    os.kill(host.pid, signal.SIGSTOP)
+    fill_queue(host)
+
+    def is_wanted() -> bool:
+        if end == "died":
+            os.kill(host.pid, signal.SIGKILL)
+        return end == "died"
+
+    try:
+        with pytest.raises(HostLost if end == "died" else HostBusy, match=end):
+            start_training(host, tmp_path, "echo", is_wanted=is_wanted)
+    finally:
+        host.stop(timeout_s=0)
 
 
 def test_a_host_that_still_imports_is_not_waited_for(tmp_path):

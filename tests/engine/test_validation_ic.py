@@ -12,7 +12,7 @@ from qlib.data.dataset.handler import DataHandlerLP  # noqa: E402
 
 from training.engine.curves import Curves  # noqa: E402
 from training.engine.progress_boosters import watched_boosters  # noqa: E402
-from training.engine.progress_torch import watched_torch  # noqa: E402
+from training.engine.progress_torch import _copied, watched_torch  # noqa: E402
 from training.engine.validation_ic import FREE_S, DailyIC, ValidationIC  # noqa: E402
 
 DAYS, NAMES = 60, 12
@@ -257,6 +257,30 @@ def test_rows_by_instrument_are_known_too(market):
 
     expected, _ = calc_ic(prediction, raw["LABEL0"].iloc[TRAIN:])
     assert told["valid_ic"] == pytest.approx(expected.mean(), abs=1e-9)
+
+
+@pytest.mark.parametrize("times", [0.5, 2])
+def test_predictions_of_other_rows_than_the_first_time_are_not_measured(market, times):
+    _, learned, raw = market
+    ic = ValidationIC(Dataset(learned, raw), clock=lambda: 0.0)
+    label = learned["LABEL0"].iloc[TRAIN:].to_numpy(np.float32)
+
+    assert ic.of(lambda: label, lambda: label)
+
+    assert ic.of(lambda: np.resize(label, int(len(label) * times)), lambda: label) == {}
+
+
+def test_what_is_noted_of_a_batch_does_not_keep_the_batch():
+    torch = pytest.importorskip("torch")
+    batch = torch.rand(3, 4, 5)
+    last = batch[:, -1, -1]
+
+    noted, plain = _copied(last, last.numpy())
+
+    assert np.array_equal(noted, last.numpy())
+    assert np.array_equal(plain, last.numpy())
+    assert not np.shares_memory(noted, batch.numpy())
+    assert not np.shares_memory(plain, batch.numpy())
 
 
 def test_rounds_that_would_cost_more_than_their_share_have_no_value(market):

@@ -443,9 +443,11 @@ def started(platform: Platform) -> Iterator[dict[str, str]]:
 
 
 def main(wanted: list[str]) -> None:
-    for name, run in (("redis", of_redis), ("postgresql", of_postgresql)):
-        if not wanted or name in wanted:
-            run()
+    known = {"redis": of_redis, "postgresql": of_postgresql}
+    if unknown := set(wanted) - set(known):
+        raise SystemExit(f"no fail-over of {', '.join(sorted(unknown))}")
+    for name in wanted or known:
+        known[name]()
 
 
 if __name__ == "__main__":

@@ -309,6 +309,8 @@ def inside(wanted: list[str]) -> None:
 
 def main(wanted: list[str]) -> int:
     """Make the hosts and go to the first."""
+    if unknown := [word for word in wanted if not any(word in case.name for case in CASES)]:
+        raise SystemExit(f"no case is called like {', '.join(unknown)}")
     if os.environ.get(INSIDE):
         inside(wanted)
         return 0

@@ -4,11 +4,14 @@ import gc
 import os
 import select
 import signal
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from rq.worker import Worker as RqWorker
 
 from training.work import spare, worker
 
@@ -93,7 +96,8 @@ def test_a_worker_told_to_stop_in_the_middle_of_a_fork_hears_it(monkeypatch):
         raise Stopped
 
     def fork_while_told(*told):
-        os.kill(os.getpid(), signal.SIGTERM)
+        # To this thread: a worker has no other, the test run may.
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
         return fork_one(*told)
 
     fork_one = spare.fork
@@ -139,6 +143,25 @@ def test_one_that_hangs_as_it_warms_up_is_dismissed_too():
     one.dismiss()
 
     assert not is_running(one.pid)
+
+
+@pytest.mark.parametrize("has_spare", [True, False])
+def test_a_stop_that_comes_before_there_is_a_horse_reaches_it(monkeypatch, has_spare):
+    told = []
+    one = object.__new__(worker.TrainingWorker)
+    one._host, one._horse_pid, one._stop_requested = None, 0, True
+    one.executions = {"e": SimpleNamespace(id="e")}
+    ready = SimpleNamespace(pid=4321, tell=lambda _: True)
+    one._spare = ready if has_spare else None
+    monkeypatch.setattr(
+        RqWorker, "fork_work_horse", lambda self, *_: setattr(self, "_horse_pid", 4321)
+    )
+    monkeypatch.setattr(os, "kill", lambda *what: told.append(what))
+
+    one.fork_work_horse(SimpleNamespace(id="j"), SimpleNamespace(name="cpu"))
+
+    gc.unfreeze()
+    assert told == [(4321, signal.SIGTERM)]
 
 
 def fork_in_another(tmp_path, *does, told=None) -> tuple[int, int]:

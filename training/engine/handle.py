@@ -210,7 +210,7 @@ class Training:
             "limits": limits.as_rlimits(),
         }
         deadline = time.monotonic() + start_timeout_s
-        host = Channel(_connect(socket_path, start_timeout_s))
+        host = Channel(_connect(socket_path, host_pidfd, deadline, is_wanted))
         mine, theirs = socket.socketpair()
         life_line, life_line_end = os.pipe()
         log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -406,18 +406,36 @@ def _listen(path: Path) -> socket.socket:
     return listener
 
 
-def _connect(path: Path, timeout_s: float) -> socket.socket:
+def _connect(
+    path: Path, host_pidfd: int | None, deadline: float, is_wanted: Callable[[], bool]
+) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX)
-    connection.settimeout(timeout_s)
+    # A full queue says so at once, however long one would wait.
+    connection.setblocking(False)
+    try:
+        while not _is_taken(connection, path):
+            if host_pidfd is not None and _is_readable(host_pidfd):
+                raise HostLost("The engine host died.")
+            if not is_wanted():
+                raise HostBusy("The engine host's queue was full when the training was called off.")
+            if time.monotonic() > deadline:
+                raise HostBusy("The engine host's queue is full.")
+            time.sleep(WANTED_EVERY_S)
+    except BaseException as error:
+        connection.close()
+        if isinstance(error, OSError):
+            raise HostLost(f"There is no engine host at {path}: {error}.") from error
+        raise
+    connection.settimeout(SEND_TIMEOUT_S)
+    return connection
+
+
+def _is_taken(connection: socket.socket, path: Path) -> bool:
     try:
         connection.connect(str(path))
-    except TimeoutError:
-        connection.close()
-        raise HostBusy("The engine host's queue is full.") from None
-    except OSError as error:
-        connection.close()
-        raise HostLost(f"There is no engine host at {path}: {error}.") from error
-    return connection
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _await_start(

@@ -14,6 +14,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -88,14 +89,16 @@ class _StepLoop:
         self._measured_step = 0
 
     def shadows(self) -> dict[str, Any]:
-        return {"get_metric": self._noted(self._model.get_metric)}
+        metric = getattr(self._model, "get_metric", None)
+        return {} if metric is None else {"get_metric": self._noted(metric)}
 
     def _noted(self, metric: Callable[..., Any]) -> Callable[..., Any]:
         def noted(predicted: Any, label: Any, index: Any) -> Any:
             # Asked for the validation rows first, then perhaps for those of the training.
             if self._measured_step != self._step:
                 self._measured_step = self._step
-                self._watch.curves.add(self._step, _ic_of(self._ic, [(predicted, label)]))
+                batches = [_copied(predicted, label)] if self._ic.is_possible else []
+                self._watch.curves.add(self._step, _ic_of(self._ic, batches))
             return metric(predicted, label, index)
 
         return noted
@@ -127,7 +130,7 @@ class _EpochLoop:
         self._model = model
         self._watch = watch
         self._ic = ic
-        self._batches: list[tuple[Any, Any]] = []  # predictions and labels of a validation
+        self._batches: list[tuple[Any, ...]] = []  # predictions and labels of a validation
         self._total = _epoch_total(model)
         self._epochs_done = 0
         self._step = 0
@@ -172,8 +175,8 @@ class _EpochLoop:
     def _noted(self, metric: Callable[..., Any]) -> Callable[..., Any]:
         def noted(predicted: Any, label: Any, *args: Any, **kwargs: Any) -> Any:
             # Evaluations after an epoch: of the training rows, then of the validation rows.
-            if self._tests == 1:
-                self._batches.append((predicted.detach(), label.detach()))
+            if self._tests == 1 and self._ic.is_possible:
+                self._batches.append(_copied(predicted, label))
             return metric(predicted, label, *args, **kwargs)
 
         return noted
@@ -211,8 +214,8 @@ class _EpochLoop:
             self._tests += 1
             self._scored.add(self._epochs_done)
             self._show_loss(result)
-            if self._batches:
-                self._watch.curves.add(len(self._scored), _ic_of(self._ic, self._batches))
+            self._watch.curves.add(len(self._scored), _ic_of(self._ic, self._batches))
+            self._batches = []
             return result
 
         return watched
@@ -225,11 +228,17 @@ class _EpochLoop:
             self._watch.curves.add(len(self._scored), {f"{segment}.loss": float(result[0])})
 
 
-def _ic_of(ic: ValidationIC, batches: list[tuple[Any, Any]]) -> dict[str, float]:
-    def joined(part: int) -> Any:
-        return np.concatenate([batch[part].cpu().numpy().ravel() for batch in batches])
+def _copied(*tensors: Any) -> tuple[Any, ...]:
+    """Flat arrays of their own: a label is a view that would keep its whole batch, and the batch
+    an open file of its loader. A model of an administrator's may have arrays at once."""
+    arrays = (one.detach().cpu().numpy() if hasattr(one, "detach") else one for one in tensors)
+    return tuple(np.array(one).ravel() for one in arrays)
 
-    return ic.of(lambda: joined(0), lambda: joined(1))
+
+def _ic_of(ic: ValidationIC, batches: list[tuple[Any, ...]]) -> dict[str, float]:
+    if not batches:
+        return {}
+    return ic.of(*(partial(np.concatenate, part) for part in zip(*batches, strict=True)))
 
 
 def _without_score(result: Any) -> Any:

@@ -35,7 +35,7 @@ class ValidationIC:
         self._spent_s = 0.0
         self._last_s = 0.0
         self._daily: DailyIC | None = None
-        self._is_possible = VALID in getattr(dataset, "segments", {})
+        self.is_possible = VALID in getattr(dataset, "segments", {})
 
     def of(self, predicted: Callable[[], Any], label: Callable[[], Any]) -> dict[str, float]:
         """`valid_ic` and `valid_rank_ic` of this round, or nothing.
@@ -43,7 +43,7 @@ class ValidationIC:
         predicted: the fit's predictions of its validation rows; label: what it has as their label,
         by which the rows are known to be the segment's. Both are asked only if it is measured.
         """
-        if not self._is_possible or not self._is_affordable():
+        if not self.is_possible or not self._is_affordable():
             return {}
         began = self._clock()
         values = self._measure(predicted, label)
@@ -59,10 +59,14 @@ class ValidationIC:
     def _measure(self, predicted: Callable[[], Any], label: Callable[[], Any]) -> dict[str, float]:
         if self._daily is None:
             self._daily = _daily_of(self._dataset, np.asarray(label()))
-            self._is_possible = self._daily is not None
+            self.is_possible = self._daily is not None
         if self._daily is None:
             return {}
-        ic, rank_ic = self._daily.means(np.asarray(predicted(), dtype=np.float64))
+        predictions = np.asarray(predicted(), dtype=np.float64)
+        if predictions.shape != (self._daily.rows,):
+            # Several outputs, or other rows than the first time: nobody knows which is whose.
+            return {}
+        ic, rank_ic = self._daily.means(predictions)
         return {"valid_ic": ic, "valid_rank_ic": rank_ic}
 
 
@@ -74,6 +78,7 @@ class DailyIC:
     """
 
     def __init__(self, dates: NDArray[Any], labels: Numbers) -> None:
+        self.rows = len(labels)
         known = np.flatnonzero(np.isfinite(labels))
         self._rows = known[np.argsort(dates[known], kind="stable")]
         days = dates[self._rows]

@@ -11,12 +11,13 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
-        migrations.RemoveIndex(
-            model_name="trainingtask",
-            name="task_newest",
-        ),
+        # In this order, as the removal locks everybody out until the end.
         migrations.AddIndex(
             model_name="trainingtask",
             index=models.Index(fields=["-created_at", "-id", "name"], name="task_newest_named"),
+        ),
+        migrations.RemoveIndex(
+            model_name="trainingtask",
+            name="task_newest",
         ),
     ]

@@ -7,8 +7,8 @@ it has claimed a task. A spare has done both before it is needed.
 import json
 import os
 import signal
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -19,8 +19,25 @@ Told = dict[str, str]
 MOST_BYTES = 65_536
 NO_SIGNAL = 0
 STOPS = (signal.SIGINT, signal.SIGTERM)
-"""Who forks a spare holds these back until it has the spare in hand: what a handler raises in the
-middle of a fork, Python prints and forgets."""
+
+
+@contextmanager
+def stops_held() -> Iterator[None]:
+    """Around a fork: no signal to stop is delivered until the fork is in hand.
+
+    What a handler raises in the middle of a fork, Python prints and forgets. The fork itself lets
+    them in once it has handlers of its own.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    try:
+        yield
+    finally:
+        let_stops_in()
+
+
+def let_stops_in() -> None:
+    """Deliver signals to stop from now on, and one that has waited."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
 
 
 @dataclass(frozen=True)
@@ -82,7 +99,7 @@ def _serve(
         # Ctrl-C is the parent's to act on; the end of the line tells the spare.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, stop)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+        let_stops_in()
         # One that waits for a database that hangs would hold its worker's lock.
         walls.die_with_parent(signal.SIGKILL)
         warm_up()

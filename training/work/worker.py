@@ -175,6 +175,12 @@ class TrainingWorker(RqWorker):
 
     def fork_work_horse(self, job: Any, queue: Any) -> None:
         """Set the spare to work; where there is none, fork as RQ does."""
+        self._start_horse(job, queue)
+        if self._stop_requested:
+            # It came when there was no horse yet to pass it on to.
+            self._signal_horse(signal.SIGTERM)
+
+    def _start_horse(self, job: Any, queue: Any) -> None:
         # Not at the next heart beat: the task whose host has died may be the next one here.
         self._ensure_host()
         execution: Any = self.execution
@@ -184,7 +190,8 @@ class TrainingWorker(RqWorker):
             self._horse_pid = ready.pid
             return
         self._before_fork()
-        super().fork_work_horse(job, queue)
+        with spare.stops_held():
+            super().fork_work_horse(job, queue)
 
     def _before_fork(self) -> None:
         """No database connection may be shared by two processes."""
@@ -197,13 +204,11 @@ class TrainingWorker(RqWorker):
         if self._spare is not None:
             return
         self._before_fork()
-        signal.pthread_sigmask(signal.SIG_BLOCK, spare.STOPS)
         try:
-            self._spare = spare.fork(_warm_up, self._work_as_told, jobs.stop)
+            with spare.stops_held():
+                self._spare = spare.fork(_warm_up, self._work_as_told, jobs.stop)
         except OSError as error:
             log.warning("no spare work-horse: %s", error)
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, spare.STOPS)
 
     def _dismiss_spare(self) -> None:
         """It knows only the engine host that was there when it was forked."""
@@ -227,6 +232,7 @@ class TrainingWorker(RqWorker):
         """The horse gives its task back on SIGTERM; RQ would let it die."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, jobs.stop)
+        spare.let_stops_in()
 
     def handle_warm_shutdown_request(self) -> None:
         """Told to stop: the horse gives its task back to the queue."""
