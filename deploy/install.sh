@@ -58,27 +58,30 @@ run() {
 write() {
     local text; text="$(cat)"
     if [ -n "$DRY" ]; then printf '   would write %s (%s, %s)\n' "$1" "$2" "$3"; return; fi
-    # Chained, since a step that fails within a condition would not end the script.
-    install -m "$2" -o "${3%:*}" -g "${3#*:}" /dev/null "$1.new" &&
-        printf '%s\n' "$text" > "$1.new" &&
-        mv "$1.new" "$1"
+    install -m "$2" -o "${3%:*}" -g "${3#*:}" /dev/null "$1.new"
+    printf '%s\n' "$text" > "$1.new"
+    mv "$1.new" "$1"
 }
-# settle FILE MODE OWNER: the same, where the file is another; true if it was.
+# owe SERVER: it is to be restarted, by the next run if this one does not come so far.
+owe() { [ -n "$DRY" ] || : > "$ETC/restart-$1"; }
+# settle SERVER FILE MODE OWNER: a server's file, where it is another than standard input.
 settle() {
     local text; text="$(cat)"
-    if [ -e "$1" ] && [ "$(cat "$1")" = "$text" ]; then return 1; fi
-    write "$1" "$2" "$3" <<<"$text" || exit 1
+    if [ -e "$2" ] && [ "$(cat "$2")" = "$text" ]; then return; fi
+    owe "$1"
+    write "$2" "$3" "$4" <<<"$text"
 }
 has_systemd() { [ -d /run/systemd/system ]; }
 systemd() {
     if [ -z "$DRY" ] && ! has_systemd; then echo "   systemd does not run here; later: systemctl $*"; return; fi
     run systemctl "$@"
 }
-# serve NAME CHANGED: a server is restarted for new settings only; an upgrade does not cut its connections.
+# serve SERVER: it is restarted for new settings only; an upgrade does not cut its connections.
 serve() {
-    local what=start; [ -z "$2" ] || what=restart
+    local what=start; [ ! -e "$ETC/restart-$1" ] || what=restart
     systemd "$what" "$1"
     has_systemd || run service "$1" "$what"
+    run rm -f "$ETC/restart-$1"
 }
 secret() { openssl rand -hex 24; }
 setting() { sed -n "s/^$1=//p" "$ETC/environment"; }
@@ -150,12 +153,12 @@ TEXT
 
 database() {
     step "PostgreSQL: role and database qlib"
-    local conf changed=
+    local conf
     for conf in /etc/postgresql/*/main; do
         [ -n "$DRY" ] || [ -d "$conf" ] || { echo "   PostgreSQL has no cluster in /etc/postgresql" >&2; exit 1; }
-        if settle "$conf/conf.d/qlib-platform.conf" 0644 root:root < "$SOURCE/deploy/postgresql.conf"; then changed=1; fi
+        settle postgresql "$conf/conf.d/qlib-platform.conf" 0644 root:root < "$SOURCE/deploy/postgresql.conf"
     done
-    serve postgresql "$changed"
+    serve postgresql
     if [ -n "$DRY" ]; then echo "   would make the role and the database, if they are missing"; return; fi
     local psql=(runuser -u postgres -- psql -qtAX -v ON_ERROR_STOP=1)
     if [ -z "$("${psql[@]}" -c "SELECT 1 FROM pg_roles WHERE rolname = 'qlib'")" ]; then
@@ -169,17 +172,17 @@ database() {
 redis() {
     step "Redis: append-only file, no eviction, one user that may ring"
     if [ -n "$DRY" ]; then echo "   would write /etc/redis/qlib-platform.{acl,conf} and include them"; return; fi
-    local users=/etc/redis/qlib-platform.acl text changed=
+    local users=/etc/redis/qlib-platform.acl text
     # Users that somebody added, such as those of Sentinels, stay.
     text="$(sed "s/@REDIS_PASSWORD@/$(password_of PLATFORM_REDIS_URL)/" "$SOURCE/deploy/redis.acl"
         [ ! -e "$users" ] || grep -vE '^user (default|qlib) |^$' "$users" || true)"
-    if settle "$users" 0640 redis:redis <<<"$text"; then changed=1; fi
-    if settle /etc/redis/qlib-platform.conf 0640 redis:redis < "$SOURCE/deploy/redis.conf"; then changed=1; fi
+    settle redis-server "$users" 0640 redis:redis <<<"$text"
+    settle redis-server /etc/redis/qlib-platform.conf 0640 redis:redis < "$SOURCE/deploy/redis.conf"
     if ! grep -qx 'include /etc/redis/qlib-platform.conf' /etc/redis/redis.conf; then
+        owe redis-server
         echo 'include /etc/redis/qlib-platform.conf' >> /etc/redis/redis.conf
-        changed=1
     fi
-    serve redis-server "$changed"
+    serve redis-server
 }
 
 tables() {

@@ -274,20 +274,33 @@ def test_an_upgrade_keeps_to_what_was_chosen(tmp_path):
 
 
 def test_servers_are_restarted_for_new_settings_only(tmp_path):
-    """The installer's own functions; `settle` is true where the file was another."""
-    functions = INSTALLER[INSTALLER.index("run() {") : INSTALLER.index("# serve NAME")]
+    """By the installer's own functions. What a run that is cut off owes, the next one pays."""
+    functions = INSTALLER[INSTALLER.index("run() {") : INSTALLER.index("secret() {")]
     owner = ":".join(
         subprocess.check_output(["id", flag], text=True).strip() for flag in ("-u", "-g")
     )
-    settle = f"if settle {tmp_path}/file 0600 {owner} <<<"
-    script = "; ".join(f"{settle} {word}; then echo new; fi" for word in ("a", "a", "b", "b"))
+    settle, serve = f"settle redis {tmp_path}/file 0600 {owner} <<<", "serve redis"
+    steps = [settle + "a", serve, settle + "a", serve, settle + "b", settle + "b", serve, serve]
+    stand_ins = "has_systemd() { true; }; systemctl() { echo $1; }"
+    script = "\n".join([f"DRY=; ETC={tmp_path}", functions, stand_ins, *steps])
 
-    told = subprocess.check_output(["bash", "-euc", f"DRY=; {functions}\n{script}"], text=True)
+    told = subprocess.check_output(["bash", "-euc", script], text=True)
 
-    assert told.split() == ["new", "new"]
-    assert "restart postgresql\n    has" not in INSTALLER
+    assert told.split() == ["restart", "start", "restart", "start"]
     assert "systemd restart redis" not in INSTALLER
     assert "systemd restart nginx" not in INSTALLER
+
+
+def test_a_file_that_cannot_be_written_ends_the_run(tmp_path):
+    functions = INSTALLER[INSTALLER.index("run() {") : INSTALLER.index("secret() {")]
+    settle = f"settle redis {tmp_path}/file 0600 nobody-of-that-name:x <<<a"
+    script = "\n".join([f"DRY=; ETC={tmp_path}", functions, settle, "echo went on"])
+
+    done = subprocess.run(["bash", "-euc", script], capture_output=True, text=True, check=False)
+
+    assert done.returncode != 0
+    assert done.stdout == ""
+    assert not (tmp_path / "file").exists()
 
 
 @pytest.mark.parametrize("words", [["everything"], ["all", "--fast"]])
