@@ -50,6 +50,7 @@ done
 RELEASE="$(git -C "$SOURCE" rev-parse --short=12 HEAD 2>/dev/null || cat "$SOURCE/RELEASE" 2>/dev/null || echo unnamed)"
 NEW="$OPT/releases/$RELEASE"
 
+OWED=
 step() { printf '\n== %s\n' "$*"; }
 run() {
     if [ -n "$DRY" ]; then printf '   would run: %s\n' "$*"; else "$@"; fi
@@ -63,7 +64,7 @@ write() {
     mv "$1.new" "$1"
 }
 # owe SERVER: it is to be restarted, by the next run if this one does not come so far.
-owe() { [ -n "$DRY" ] || : > "$ETC/restart-$1"; }
+owe() { OWED="$OWED $1 "; [ -n "$DRY" ] || : > "$ETC/restart-$1"; }
 # settle SERVER FILE MODE OWNER: a server's file, where it is another than standard input.
 settle() {
     local text; text="$(cat)"
@@ -78,9 +79,11 @@ systemd() {
 }
 # serve SERVER: it is restarted for new settings only; an upgrade does not cut its connections.
 serve() {
-    local what=start; [ ! -e "$ETC/restart-$1" ] || what=restart
+    local what=start
+    if [[ "$OWED" == *" $1 "* ]] || [ -e "$ETC/restart-$1" ]; then what=restart; fi
     systemd "$what" "$1"
     has_systemd || run service "$1" "$what"
+    OWED="${OWED// $1 /}"
     run rm -f "$ETC/restart-$1"
 }
 secret() { openssl rand -hex 24; }

@@ -275,7 +275,7 @@ def test_an_upgrade_keeps_to_what_was_chosen(tmp_path):
 
 def test_servers_are_restarted_for_new_settings_only(tmp_path):
     """By the installer's own functions. What a run that is cut off owes, the next one pays."""
-    functions = INSTALLER[INSTALLER.index("run() {") : INSTALLER.index("secret() {")]
+    functions = INSTALLER[INSTALLER.index("OWED=") : INSTALLER.index("secret() {")]
     owner = ":".join(
         subprocess.check_output(["id", flag], text=True).strip() for flag in ("-u", "-g")
     )
@@ -287,12 +287,16 @@ def test_servers_are_restarted_for_new_settings_only(tmp_path):
     told = subprocess.check_output(["bash", "-euc", script], text=True)
 
     assert told.split() == ["restart", "start", "restart", "start"]
+    plan = "\n".join([f"DRY=1; ETC={tmp_path}", functions, stand_ins, settle + "c", serve])
+    assert "would run: systemctl restart redis" in subprocess.check_output(
+        ["bash", "-euc", plan], text=True
+    )
     assert "systemd restart redis" not in INSTALLER
     assert "systemd restart nginx" not in INSTALLER
 
 
 def test_a_file_that_cannot_be_written_ends_the_run(tmp_path):
-    functions = INSTALLER[INSTALLER.index("run() {") : INSTALLER.index("secret() {")]
+    functions = INSTALLER[INSTALLER.index("OWED=") : INSTALLER.index("secret() {")]
     settle = f"settle redis {tmp_path}/file 0600 nobody-of-that-name:x <<<a"
     script = "\n".join([f"DRY=; ETC={tmp_path}", functions, settle, "echo went on"])
 

@@ -11,7 +11,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
 from rq.worker import Worker as RqWorker
+from rq.worker import WorkerStatus
 
 from training.work import spare, worker
 
@@ -162,6 +164,20 @@ def test_a_stop_that_comes_before_there_is_a_horse_reaches_it(monkeypatch, has_s
 
     gc.unfreeze()
     assert told == [(4321, signal.SIGTERM)]
+
+
+def test_a_stop_is_taken_also_where_redis_is_away(monkeypatch):
+    def away(self):
+        raise RedisConnectionError("away")
+
+    monkeypatch.setattr(RqWorker, "set_shutdown_requested_date", away)
+    one = object.__new__(worker.TrainingWorker)
+    one._horse_pid, one._stop_requested, one.scheduler = 0, False, None
+    one._state, one.log, one.name = WorkerStatus.BUSY, worker.log, "w"
+
+    one._shutdown()
+
+    assert one._stop_requested
 
 
 def fork_in_another(tmp_path, *does, told=None) -> tuple[int, int]:

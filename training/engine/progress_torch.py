@@ -97,7 +97,7 @@ class _StepLoop:
             # Asked for the validation rows first, then perhaps for those of the training.
             if self._measured_step != self._step:
                 self._measured_step = self._step
-                batches = [_copied(predicted, label)] if self._ic.is_possible else []
+                batches = [_copied(predicted, label)] if self._ic.is_wanted else []
                 self._watch.curves.add(self._step, _ic_of(self._ic, batches))
             return metric(predicted, label, index)
 
@@ -139,6 +139,7 @@ class _EpochLoop:
         self._scored: set[int] = set()  # epochs whose evaluation was real
         self._tests = 0  # evaluations since the last epoch
         self._gives_pairs = False
+        self._is_noting = False
         self._shadows = self._make_shadows()
 
     def shadows(self) -> dict[str, Any]:
@@ -174,8 +175,7 @@ class _EpochLoop:
 
     def _noted(self, metric: Callable[..., Any]) -> Callable[..., Any]:
         def noted(predicted: Any, label: Any, *args: Any, **kwargs: Any) -> Any:
-            # Evaluations after an epoch: of the training rows, then of the validation rows.
-            if self._tests == 1 and self._ic.is_possible:
+            if self._is_noting:
                 self._batches.append(_copied(predicted, label))
             return metric(predicted, label, *args, **kwargs)
 
@@ -209,8 +209,10 @@ class _EpochLoop:
             has_best = any(epoch < self._epochs_done for epoch in self._scored)
             if self._watch.finishing and has_best:
                 return (NAN, NAN) if self._gives_pairs else _without_score(test(*args, **kwargs))
-            self._batches = []
+            # Evaluations after an epoch: of the training rows, then of the validation rows.
+            self._is_noting = self._tests == 1 and self._ic.is_wanted
             result = test(*args, **kwargs)
+            self._is_noting = False
             self._tests += 1
             self._scored.add(self._epochs_done)
             self._show_loss(result)

@@ -35,7 +35,7 @@ class ValidationIC:
         self._spent_s = 0.0
         self._last_s = 0.0
         self._daily: DailyIC | None = None
-        self.is_possible = VALID in getattr(dataset, "segments", {})
+        self._is_possible = VALID in getattr(dataset, "segments", {})
 
     def of(self, predicted: Callable[[], Any], label: Callable[[], Any]) -> dict[str, float]:
         """`valid_ic` and `valid_rank_ic` of this round, or nothing.
@@ -43,13 +43,18 @@ class ValidationIC:
         predicted: the fit's predictions of its validation rows; label: what it has as their label,
         by which the rows are known to be the segment's. Both are asked only if it is measured.
         """
-        if not self.is_possible or not self._is_affordable():
+        if not self.is_wanted:
             return {}
         began = self._clock()
         values = self._measure(predicted, label)
         self._last_s = self._clock() - began
         self._spent_s += self._last_s
         return values
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether a round would be measured now: who has to copy for it may ask before."""
+        return self._is_possible and self._is_affordable()
 
     def _is_affordable(self) -> bool:
         # It grows with the fit: rounds that are left out lie evenly between those measured.
@@ -59,7 +64,7 @@ class ValidationIC:
     def _measure(self, predicted: Callable[[], Any], label: Callable[[], Any]) -> dict[str, float]:
         if self._daily is None:
             self._daily = _daily_of(self._dataset, np.asarray(label()))
-            self.is_possible = self._daily is not None
+            self._is_possible = self._daily is not None
         if self._daily is None:
             return {}
         predictions = np.asarray(predicted(), dtype=np.float64)

@@ -1,7 +1,6 @@
 """The one job: take the next pending task and lead it. Here leader and engine are put together."""
 
 import logging
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -38,12 +37,20 @@ class Post:
 # RQ calls the job with what Redis says; what this process is, only its parent can tell it.
 post: Post | None = None
 
-_stop = threading.Event()
+
+@dataclass
+class _Stop:
+    """A plain flag: a second signal could find an Event's lock taken by the first."""
+
+    asked: bool = False
+
+
+_stop = _Stop()
 
 
 def stop(*_: Any) -> None:
     """The worker is to stop in order: the leader gives its task back."""
-    _stop.set()
+    _stop.asked = True
 
 
 def run_next(queue: str) -> None:
@@ -51,7 +58,7 @@ def run_next(queue: str) -> None:
     if post is None or queue != post.queue:
         log.warning("a ring for queue %r came to the wrong process", queue)
         return
-    if _stop.is_set() or WorkerRow.objects.filter(name=post.worker, draining=True).exists():
+    if _stop.asked or WorkerRow.objects.filter(name=post.worker, draining=True).exists():
         return
     task = lifecycle.claim_next(queue, extras=post.extras, worker=post.worker)
     if task is None:
@@ -63,7 +70,7 @@ def run_next(queue: str) -> None:
             task,
             engine=_engine(task, at=post),
             scratch=settings.SCRATCH_DIR / f"{task.id}-{task.attempt}",
-            stop_asked=_stop.is_set,
+            stop_asked=lambda: _stop.asked,
         )
     finally:
         connection.close()

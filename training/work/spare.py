@@ -28,8 +28,9 @@ def stops_held() -> Iterator[None]:
     What a handler raises in the middle of a fork, Python prints and forgets. The fork itself lets
     them in once it has handlers of its own.
     """
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     try:
+        # Within, as a signal that has just come has its handler run by this very call.
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
         yield
     finally:
         let_stops_in()
@@ -75,6 +76,7 @@ def fork(
     while it begins to work. Raises: OSError.
     """
     mine, line = os.pipe()
+    parent = os.getpid()
     try:
         pid = os.fork()
     except OSError:
@@ -83,7 +85,7 @@ def fork(
         raise
     if pid == 0:
         os.close(line)
-        _serve(mine, warm_up, work, stop)
+        _serve(mine, warm_up, work, stop, parent)
     os.close(mine)
     return Spare(pid, line)
 
@@ -93,6 +95,7 @@ def _serve(
     warm_up: Callable[[], None],
     work: Callable[[Told], None],
     stop: Callable[..., None],
+    parent: int,
 ) -> NoReturn:
     """Whatever happens, this fork never returns into its parent's code."""
     with suppress(BaseException):
@@ -102,6 +105,8 @@ def _serve(
         let_stops_in()
         # One that waits for a database that hangs would hold its worker's lock.
         walls.die_with_parent(signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
         warm_up()
         if told := os.read(line, MOST_BYTES):
             # A horse at work goes on without its worker.

@@ -157,6 +157,11 @@ class TrainingWorker(RqWorker):
         except RedisError as error:
             log.warning("maintenance skipped: %s", error)
 
+    def set_shutdown_requested_date(self) -> None:
+        """The date is for RQ's dashboard only, and an error would leave who waits for the horse."""
+        with suppress(RedisError):
+            super().set_shutdown_requested_date()  # type: ignore[no-untyped-call]
+
     def teardown(self) -> None:
         """An orderly end is one also when Redis is away."""
         try:
@@ -212,9 +217,9 @@ class TrainingWorker(RqWorker):
 
     def _dismiss_spare(self) -> None:
         """It knows only the engine host that was there when it was forked."""
-        if self._spare is not None:
-            self._spare.dismiss()
-            self._spare = None
+        known, self._spare = self._spare, None
+        if known is not None:
+            known.dismiss()
 
     def _work_as_told(self, told: spare.Told) -> None:
         """The spare becomes the horse of this job, as RQ's `SpawnWorker` does it."""

@@ -343,8 +343,8 @@ def codes_loaded(handler: dict[str, Any], facts: MarketFacts) -> tuple[str, ...]
     default = meaning.OWN_MARKET if handler["class"] in meaning.OWN_FIELDS else None
     named = handler["kwargs"].get("instruments", default)
     if isinstance(named, list):
-        by_name = facts.by_lower_name
-        return tuple(by_name[code.lower()] for code in named if code.lower() in by_name)
+        by_name, wanted = facts.by_lower_name, dict.fromkeys(code.lower() for code in named)
+        return tuple(by_name[code] for code in wanted if code in by_name)
     market = codes_of(named if named is not None else "all", facts.markets)
     return facts.markets[market] if market else tuple(facts.instruments)
 

@@ -224,11 +224,15 @@ def _check_names(
 ) -> None:
     """Enough names a day, where without them Qlib stops for a debugger in the middle of the fit."""
     least = meaning.LEAST_NAMES.get(model["class"], 0)
-    count = len(codes_loaded(dataset["kwargs"]["handler"], facts))
-    if count < least and "valid" in dataset["kwargs"]["segments"]:
+    valid = dataset["kwargs"]["segments"].get("valid")
+    if not least or valid is None:
+        return
+    codes = codes_loaded(dataset["kwargs"]["handler"], facts)
+    count = sum(facts.rows((code,), *valid) > 0 for code in codes)
+    if count < least:
         message = (
             f"{model['class']} measures itself on days of at least {least} names of `valid`, "
-            f"and {count} are loaded"
+            f"and {count} are traded then"
         )
         hint = "more instruments, or no segment `valid`"
         findings.fault((*_HANDLER, "instruments"), message, hint=hint)
