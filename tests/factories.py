@@ -1,6 +1,6 @@
 """Rows for tests. A task reaches its status through the lifecycle, so none is impossible."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any
 
@@ -16,18 +16,19 @@ WORKER = "worker-1"
 METRICS = {"ic": 0.031, "icir": 0.4, "rank_ic": 0.029, "information_ratio": 1.1}
 
 
-def make_dataset(name: str = "demo", *, version: str = "v1") -> Dataset:
-    """A small synthetic market: three instruments, every weekday of ten years."""
+def make_dataset(
+    name: str = "demo", *, version: str = "v1", codes: Sequence[str] = ("AAA", "BBB", "CCC")
+) -> Dataset:
+    """A small synthetic market: few instruments, every weekday of ten years."""
     span = [date(2010, 1, 4) + timedelta(days=number) for number in range(3_649)]
     days = [day.isoformat() for day in span if day.weekday() < 5]
-    codes = ["AAA", "BBB", "CCC"]
     manifest = {
         "name": name,
         "region": "us",
         "days": days,
         "fields": ["open", "high", "low", "close", "volume", "vwap", "change", "factor"],
         "instruments": {code: [days[0], days[-1]] for code in codes},
-        "markets": {"all": codes},
+        "markets": {"all": list(codes)},
         "benchmarks": ["BENCH"],
     }
     return Dataset.objects.create(
