@@ -1,5 +1,6 @@
 """What our web process does otherwise than daphne; its end is in `test_web_restart.py`."""
 
+import gc
 from collections import Counter
 
 import pytest
@@ -29,6 +30,18 @@ def test_connections_are_checked_in_parts_and_each_once_a_round(monkeypatch):
     assert len(checked) == 1_000
     assert max(parts) == 1_000 // web.CHECKS
     assert sum(waits) == pytest.approx(web.CHECK_ALL_S)
+
+
+def test_whole_looks_for_garbage_are_rare_and_leave_out_what_is_loaded():
+    before = gc.get_threshold()
+    try:
+        web._look_seldom_for_garbage()
+
+        assert gc.get_threshold() == (*before[:2], web.WHOLE_LOOKS)
+        assert gc.get_freeze_count() > 0
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*before)
 
 
 def test_a_connection_that_has_gone_is_not_checked(monkeypatch):
