@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from training.engine import handle, openmp
-from training.engine.handle import EngineHost, HostBusy, HostLost, Training
+from training.engine import handle, keeper, openmp
+from training.engine.handle import HostBusy, HostLost, Training
+from training.engine.keeper import EngineHost
 from training.engine.verdict import Limits, classify
 
 PROBES = Path(__file__).with_name("probes.py")
@@ -693,7 +694,7 @@ openmp.ensure_findable(pathlib.Path({str(tmp_path)!r}))
 """
     import subprocess
 
-    environment = {**handle.host_environment(1)}
+    environment = {**keeper.host_environment(1)}
     plain = subprocess.run(
         [sys.executable, "-c", inside, "--check"], env=environment, capture_output=True, text=True
     )

@@ -2,7 +2,7 @@
 
 Its next training is forked in advance and waits as a spare: to fork so large a process takes 20 ms.
 
-Started with an empty environment by `handle.EngineHost`. Descriptor 0 is a pipe whose writer is the
+Started with an empty environment by `keeper.EngineHost`. Descriptor 0 is a pipe whose writer is the
 worker (and its forks): at its end the host leaves. It must have exactly one thread when it forks,
 and OpenMP must never run in it, or its forks hang.
 """
@@ -25,7 +25,7 @@ from typing import Any
 
 from training.catalogue import load
 from training.engine import child, openmp, walls
-from training.engine.protocol import Channel, Malformed, Message
+from training.engine.protocol import Channel, Malformed, Message, is_readable
 
 PRELOAD = (
     "lightgbm",
@@ -113,9 +113,7 @@ class Spare:
     host_end: int
 
     def is_alive(self) -> bool:
-        poller = select.poll()
-        poller.register(self.pidfd, select.POLLIN)
-        return not poller.poll(0)
+        return not is_readable(self.pidfd)
 
     def close(self) -> None:
         os.close(self.pidfd)

@@ -54,6 +54,13 @@ def clean(value: Any) -> Any:
     return clean(str(value))
 
 
+def is_readable(descriptor: int, timeout_s: float = 0) -> bool:
+    """Whether something is there to be read, or of a pidfd: whether the process has ended."""
+    poller = select.poll()
+    poller.register(descriptor, select.POLLIN)
+    return bool(poller.poll(timeout_s * 1000))
+
+
 class Channel:
     """One end of a stream socket that carries messages; descriptors ride on the first byte of one.
 

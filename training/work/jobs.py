@@ -12,7 +12,7 @@ from django.conf import settings
 from django.db import connection
 
 from training import archive, datasets, lifecycle, runner, tracing
-from training.engine import handle, verdict
+from training.engine import handle, keeper, verdict
 from training.models import TrainingTask
 from training.models import Worker as WorkerRow
 
@@ -30,7 +30,7 @@ class Post:
     worker: str
     queue: str
     extras: tuple[str, ...]
-    host: handle.EngineHost
+    host: keeper.EngineHost
     memory_bytes: int
 
 

@@ -14,9 +14,6 @@ import socket
 import time
 import uuid
 from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import django_rq
@@ -29,13 +26,13 @@ from rq.worker import Worker as RqWorker
 
 from training import desk, lifecycle
 from training.engine import walls
-from training.engine.handle import EngineHost
+from training.engine.keeper import EngineHost
 from training.errors import Fenced
 from training.models import TrainingTask
 from training.models import Worker as WorkerRow
 from training.states import RequeueReason, Status
 
-from . import jobs, spare
+from . import jobs, machine, spare
 from .queue import FIGURES
 
 log = logging.getLogger(__name__)
@@ -45,9 +42,6 @@ DRAINING_LOOK_S = 1.0
 REFUSED_S = 1.0
 QUIET_TTL_S = 20
 """RQ blocks for 15 s less than this on an empty queue: 5 s, our heart beat."""
-
-EXTRAS = ("xgboost", "catboost", "torch")
-TOLD_VERSIONS = ("pyqlib", "lightgbm", "pandas", "numpy", *EXTRAS)
 
 
 class TrainingWorker(RqWorker):
@@ -80,9 +74,9 @@ class TrainingWorker(RqWorker):
         jobs.post = jobs.Post(
             worker=self.slot,
             queue=self.trains,
-            extras=extras(),
+            extras=machine.extras(),
             host=self._host,
-            memory_bytes=memory_share(),
+            memory_bytes=machine.memory_share(),
         )
         self._tell_birth()
         clear_scratch()
@@ -262,10 +256,10 @@ class TrainingWorker(RqWorker):
             "pid": os.getpid(),
             "queue": self.trains,
             "cores": settings.TRAINING_THREADS,
-            "memory_bytes": memory_share(),
-            "extras": list(extras()),
-            "versions": _versions(),
-            "used_bytes": used_bytes(),
+            "memory_bytes": machine.memory_share(),
+            "extras": list(machine.extras()),
+            "versions": machine.versions(),
+            "used_bytes": machine.used_bytes(),
             "started_at": Now(),
             "seen_at": Now(),
         }
@@ -278,7 +272,7 @@ class TrainingWorker(RqWorker):
         self._seen_at = time.monotonic()
         self._ensure_host()
         row = WorkerRow.objects.filter(name=self.slot)
-        if _with_database(lambda: row.update(seen_at=Now(), used_bytes=used_bytes())) == 0:
+        if _with_database(lambda: row.update(seen_at=Now(), used_bytes=machine.used_bytes())) == 0:
             self._tell_birth()
 
     def _ensure_host(self) -> None:
@@ -345,46 +339,6 @@ def _with_database(write: Any) -> Any:
         connection.close()
 
 
-def extras() -> tuple[str, ...]:
-    """The optional libraries that a training on this worker can use."""
-    found = [name for name in EXTRAS if find_spec(name)]
-    if any(Path("/dev").glob("nvidia[0-9]*")):
-        found.append("gpu")
-    return tuple(found)
-
-
-def memory_share() -> int:
-    """Bytes that one training may use: as set, else 80 % of the machine's by the cores' share."""
-    if settings.TRAINING_MEMORY_BYTES:
-        return int(settings.TRAINING_MEMORY_BYTES)
-    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return int(whole * 0.8 * min(settings.TRAINING_THREADS / settings.CORES, 1.0))
-
-
-def used_bytes() -> int:
-    """Memory of this worker with its work-horse, engine host and training; pages that they share
-    count once."""
-    return sum(_proportional_bytes(pid) for pid in _family(os.getpid()))
-
-
-def _family(pid: int) -> list[int]:
-    """The process and all its descendants. Another thread's children count too."""
-    found = [pid]
-    for parent in found:
-        for listed in Path(f"/proc/{parent}/task").glob("*/children"):
-            with suppress(OSError):
-                found += [int(child) for child in listed.read_text().split()]
-    return found
-
-
-def _proportional_bytes(pid: int) -> int:
-    """0 for a process that has ended, or that may not be looked at."""
-    with suppress(OSError):
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-        return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
-    return 0
-
-
 def clear_scratch() -> None:
     """Remove what attempts that have ended without their leader left behind."""
     running = _with_database(
@@ -400,13 +354,3 @@ def clear_scratch() -> None:
     for left in settings.SCRATCH_DIR.iterdir():
         if left.name not in running:
             shutil.rmtree(left, ignore_errors=True)
-
-
-def _versions() -> dict[str, str]:
-    told = {"platform": settings.RELEASE} if settings.RELEASE else {}
-    for name in TOLD_VERSIONS:
-        try:
-            told[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return told
