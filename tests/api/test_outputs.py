@@ -18,6 +18,9 @@ AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 def body_of(response):
     """A download's bytes; it streams asynchronously, for ASGI."""
 
+    if response.streaming and not response.is_async:
+        return b"".join(response)
+
     async def gather():
         return b"".join([block async for block in response.streaming_content])
 
@@ -43,7 +46,7 @@ def test_the_log_grows_from_rows_and_stays_the_same_as_a_file(api, make_task):
     first, second = "α line\n", "next\n"
     say(task, first, 0)
 
-    early = api.get(url)
+    early = api.get(f"{url}?offset=0")
     say(task, second, len(first.encode()))
     rest = api.get(f"{url}?offset={early['X-Log-Next-Offset']}")
     whole = api.get(url)
@@ -55,13 +58,13 @@ def test_the_log_grows_from_rows_and_stays_the_same_as_a_file(api, make_task):
     tail = api.get(f"{url}?offset={early['X-Log-Next-Offset']}")
 
     assert early.content.decode() == first
-    assert early["Content-Type"] == "text/plain; charset=utf-8"
+    assert early["Content-Type"] == whole["Content-Type"] == "text/plain; charset=utf-8"
     assert (early["X-Log-Complete"], early["X-Log-Attempt"]) == ("false", "1")
     assert rest.content.decode() == second
-    assert whole.content == after.content == (first + second).encode()
+    assert body_of(whole) == body_of(after) == (first + second).encode()
     assert not LogChunk.objects.exists()
     assert tail.content.decode() == second
-    assert (tail["X-Log-Complete"], tail["X-Log-Next-Offset"]) == ("true", str(len(after.content)))
+    assert (tail["X-Log-Complete"], tail["X-Log-Next-Offset"]) == ("true", after["Content-Length"])
 
 
 def test_an_offset_inside_a_chunk_cuts_it_and_one_behind_the_end_is_empty(api, make_task):
@@ -95,6 +98,11 @@ def test_a_long_log_comes_in_parts_and_no_character_is_cut(api, make_task, monke
 
     assert "".join(parts) == text
     assert max(len(part.encode()) for part in parts) <= 10
+    whole = api.get(url)
+    assert (body_of(whole).decode(), whole["X-Log-Complete"]) == (text, "false")
+    assert whole["Content-Length"] == whole["X-Log-Next-Offset"] == str(len(text.encode()))
+    head = api.head(url)
+    assert (head.content, head["Content-Length"]) == (b"", whole["Content-Length"])
 
 
 def test_a_log_of_no_attempt_is_empty_and_one_of_a_coming_attempt_404(api, make_task):
@@ -102,7 +110,7 @@ def test_a_log_of_no_attempt_is_empty_and_one_of_a_coming_attempt_404(api, make_
 
     none = api.get(f"/api/tasks/{task.id}/log")
 
-    assert (none.status_code, none.content, none["X-Log-Complete"]) == (200, b"", "false")
+    assert (none.status_code, body_of(none), none["X-Log-Complete"]) == (200, b"", "false")
     assert api.get(f"/api/tasks/{task.id}/log?attempt=1").status_code == 404
     assert api.get(f"/api/tasks/{task.id}/log?attempt=0").status_code == 400
 

@@ -1,13 +1,15 @@
 """The log of an attempt over HTTP."""
 
-from django.http import HttpResponse
+from collections.abc import Iterator
+
+from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from training import services
-from training.attempt_log import is_over, part_of
+from training.attempt_log import end_of, is_over, part_of
 from training.errors import NotFound
 from training.models import TrainingTask
 
@@ -42,21 +44,44 @@ class TaskLog(APIView):
         ],
         responses={(200, "text/plain"): OpenApiTypes.STR, **failures(400, 404)},
     )
-    def get(self, request: Request, task_id: str) -> HttpResponse:
-        """The log from a byte on, at most 1 MiB of it; works while the training runs."""
+    def get(self, request: Request, task_id: str) -> HttpResponseBase:
+        """All of the log, or at most 1 MiB from a byte on; works while the training runs."""
         asked = queries.read(request, queries.LogQuery)
         task = services.visible(task_id, user=caller(request))
         attempt = attempt_of(task, asked.get("attempt"))
         over = is_over(task, attempt)
+        if "offset" not in asked:
+            end = end_of(task, attempt)
+            headers = {**_headers(attempt, begin=0, end=end, complete=over), "Content-Length": end}
+            if request.method == "HEAD":
+                return HttpResponse(headers=headers)
+            return StreamingHttpResponse(_whole(task, attempt, end), headers=headers)
         part = part_of(task, attempt, offset=asked["offset"])
-        headers = {
-            "X-Log-Attempt": str(attempt),
-            "X-Log-Offset": str(part.offset),
-            "X-Log-Next-Offset": str(part.offset + len(part.text)),
-            "X-Log-Complete": "true" if over and part.last else "false",
-            "X-Content-Type-Options": "nosniff",
-        }
-        return HttpResponse(part.text, content_type="text/plain; charset=utf-8", headers=headers)
+        end = part.offset + len(part.text)
+        headers = _headers(attempt, begin=part.offset, end=end, complete=over and part.last)
+        return HttpResponse(part.text, headers=headers)
+
+
+def _headers(attempt: int, *, begin: int, end: int, complete: bool) -> dict[str, str]:
+    return {
+        "Content-Type": "text/plain; charset=utf-8",
+        "X-Log-Attempt": str(attempt),
+        "X-Log-Offset": str(begin),
+        "X-Log-Next-Offset": str(end),
+        "X-Log-Complete": "true" if complete else "false",
+        "X-Content-Type-Options": "nosniff",
+    }
+
+
+def _whole(task: TrainingTask, attempt: int, end: int) -> Iterator[bytes]:
+    """The log up to the byte `end`, in parts."""
+    offset = 0
+    while offset < end:
+        part = part_of(task, attempt, offset=offset)
+        if not part.text:
+            return  # the task was deleted meanwhile
+        yield part.text[: end - offset]
+        offset += len(part.text)
 
 
 def attempt_of(task: TrainingTask, asked: int | None) -> int:

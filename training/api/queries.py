@@ -66,7 +66,10 @@ class LogQuery(serializers.Serializer[Any]):
         required=False, min_value=1, max_value=MAX_INT, help_text="the newest by default"
     )
     offset = serializers.IntegerField(
-        default=0, min_value=0, max_value=MAX_OFFSET, help_text="a byte of the log's UTF-8 text"
+        required=False,
+        min_value=0,
+        max_value=MAX_OFFSET,
+        help_text="a byte of the log's UTF-8 text: at most 1 MiB from there; all of it if absent",
     )
 
 
