@@ -15,6 +15,7 @@ from .models import Dataset, TrainingTask, Worker
 from .states import Status
 from .workflow import (
     Defaults,
+    Document,
     Estimate,
     Findings,
     MarketFacts,
@@ -22,6 +23,7 @@ from .workflow import (
     Workflow,
     estimate,
     examine,
+    from_data,
     parse,
 )
 
@@ -55,6 +57,20 @@ def check(body: bytes, *, content_type: str) -> Verdict:
         document = parse(body, content_type=content_type)
     except InvalidConfig as unreadable:
         return Verdict(None, unreadable.faults, ())
+    return _verdict(document)
+
+
+def check_again(config: dict[str, Any]) -> Verdict:
+    """Check the config of a task that ran before against what there is here now."""
+    return _verdict(from_data(config))
+
+
+def queue_of(needs: str) -> str:
+    """The queue of a workflow with these needs."""
+    return QUEUE_OF_NEEDS.get(needs, "cpu")
+
+
+def _verdict(document: Document) -> Verdict:
     examined = examine(document, market=_market, defaults=_defaults())
     wanted, facts = examined.workflow, examined.facts
     size = None
@@ -68,11 +84,6 @@ def check(body: bytes, *, content_type: str) -> Verdict:
         estimate=size,
         dataset_version=facts.version if facts else "",
     )
-
-
-def queue_of(needs: str) -> str:
-    """The queue of a workflow with these needs."""
-    return QUEUE_OF_NEEDS.get(needs, "cpu")
 
 
 # ── What the check is told ──────────────────────────────────────────────────────────────

@@ -9,14 +9,15 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
 
 from . import archive, figures, lifecycle, preflight, standings, tracing
-from .errors import Fault, IdempotencyConflict, InvalidConfig, NotAllowed, NotFinished, NotFound
-from .models import Dataset, IdempotencyKey, TrainingTask, Worker
+from .errors import IdempotencyConflict, InvalidConfig, NotAllowed, NotFinished, NotFound
+from .models import IdempotencyKey, TrainingTask, Worker
 from .states import Priority, Status
 from .work import queue
 from .workflow import Workflow
@@ -71,18 +72,21 @@ def submit(
 
 
 def retry(task_id: str, *, user: AbstractBaseUser) -> TrainingTask:
-    """Make a new task of a final one's config. Raises: NotFound, NotFinished, InvalidConfig."""
+    """Make a new task of a final one's config, checked anew: data and workers may have changed.
+
+    Raises: NotFound, NotFinished, InvalidConfig.
+    """
     old = visible(task_id, user=user)
     if not old.is_final:
         raise NotFinished(f"{task_id} is {old.status}; cancel it first")
-    dataset = Dataset.objects.filter(name=old.dataset).first()
-    if dataset is None:
-        raise InvalidConfig([Fault("qlib_init.provider_uri", f"no dataset {old.dataset!r}")])
+    verdict = preflight.check_again(old.config)
+    if verdict.workflow is None:
+        raise InvalidConfig(verdict.faults)
     task = lifecycle.create(
         TrainingTask(
             owner=old.owner,
             retry_of=old,
-            dataset_version=dataset.version,
+            **_settled(verdict.workflow, verdict),
             **{name: getattr(old, name) for name in _CARRIED_OVER},
         )
     )
@@ -99,9 +103,6 @@ _CARRIED_OVER = (
     "test_to",
     "posted",
     "config",
-    "warnings",
-    "queue",
-    "needs",
     "priority",
     "threads",
     "timeout_s",
@@ -197,20 +198,27 @@ def _task_of(
         name=wanted.name,
         tags=list(wanted.tags),
         dataset=wanted.dataset,
-        dataset_version=verdict.dataset_version,
         model=wanted.model,
         test_from=test_from,
         test_to=test_to,
         posted=wanted.posted,
         config=wanted.config,
-        warnings=[warning.as_dict() for warning in verdict.warnings],
-        queue=preflight.queue_of(wanted.needs),
-        needs=wanted.needs,
         priority=Priority[wanted.priority.upper()],
         threads=wanted.threads,
         timeout_s=wanted.timeout_s,
         max_attempts=wanted.max_attempts,
+        **_settled(wanted, verdict),
     )
+
+
+def _settled(wanted: Workflow, verdict: preflight.Verdict) -> dict[str, Any]:
+    """The columns that the check settles, of a first task and of a retry."""
+    return {
+        "dataset_version": verdict.dataset_version,
+        "warnings": [warning.as_dict() for warning in verdict.warnings],
+        "queue": preflight.queue_of(wanted.needs),
+        "needs": wanted.needs,
+    }
 
 
 def _first_answer(owner: AbstractBaseUser, key: str, request_hash: str) -> TrainingTask | None:

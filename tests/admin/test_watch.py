@@ -12,6 +12,7 @@ from django.urls import reverse
 
 from tests.factories import events_of, make_worker
 from training import tokens
+from training.api.submit import EXAMPLE
 from training.models import TrainingTask
 from training.states import Status
 
@@ -124,7 +125,8 @@ def test_the_page_of_a_task_has_its_events_and_its_log(admin, make_task):
 
 
 def test_actions_go_through_the_services_and_name_each_refusal(admin, make_task, rings, dataset):
-    pending, final = make_task(name="open one"), make_task(name="done", status=Status.COMPLETED)
+    pending = make_task(name="open one")
+    final = make_task(name="done", status=Status.COMPLETED, config=EXAMPLE)
 
     cancelled = said(act(admin, "cancel", pending, final))
     retried = said(act(admin, "retry", final))

@@ -5,6 +5,7 @@ from django.urls import get_resolver
 
 from tests.factories import make_task as new_task
 from training import tokens
+from training.api.submit import EXAMPLE
 from training.states import Status
 
 NOBODY, OWNER, STAFF, STRANGER = "nobody", "owner", "staff", "stranger"
@@ -89,7 +90,7 @@ TASK_CASES = [(name, *case) for name, cases in TASK_ROUTES.items() for case in c
 def test_a_task_is_for_its_owner_and_staff_alone(
     people, owner, dataset, part, name, method, status, answer
 ):
-    task = new_task(owner, status=status)
+    task = new_task(owner, status=status, config=EXAMPLE)
     path = {"task": "", "task-artifact": "/artifacts/model.txt"}.get(name, "/" + name[5:])
 
     response = getattr(people[part], method)(f"/api/tasks/{task.id}{path}")

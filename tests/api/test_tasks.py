@@ -6,6 +6,7 @@ from django.test.utils import CaptureQueriesContext
 
 from tests.factories import events_of, move, start
 from tests.factories import make_task as new_task
+from training.api.submit import EXAMPLE
 from training.events import task_to_wire
 from training.models import TrainingTask
 from training.states import Status
@@ -237,7 +238,7 @@ def test_finishing_early_fits_a_running_fit_only(api, make_task):
 
 
 def test_a_retry_is_a_new_task_with_the_same_config(api, make_task, dataset, rings):
-    old = make_task(status=Status.FAILED, name="n", tags=["t"], config={"task": {"a": 1}})
+    old = make_task(status=Status.FAILED, name="n", tags=["t"], config=EXAMPLE, warnings=["old"])
 
     response = api.post(f"/api/tasks/{old.id}/retry")
 
@@ -249,7 +250,49 @@ def test_a_retry_is_a_new_task_with_the_same_config(api, make_task, dataset, rin
     assert (new.retry_of_id, new.config, new.name, new.status) == (
         old.id, old.config, "n", Status.PENDING,
     )  # fmt: skip
+    assert new.dataset_version == dataset.version
+    assert {one["path"] for one in new.warnings} == {
+        "task.dataset.kwargs.segments.train.1",
+        "task.dataset.kwargs.segments.valid.1",
+    }
     assert rings == ["cpu"]
+
+
+def test_a_retry_is_checked_against_what_there_is_now(api, make_task, dataset, rings):
+    old = make_task(status=Status.FAILED, config=EXAMPLE)
+    days = dataset.manifest["days"]
+    dataset.manifest["days"] = [day for day in days if day < "2017-06"]
+    dataset.version = "v2"
+    dataset.save()
+
+    refused = api.post(f"/api/tasks/{old.id}/retry")
+    dataset.delete()
+    gone = api.post(f"/api/tasks/{old.id}/retry")
+
+    for response, place in ((refused, "task.dataset.kwargs.segments.test"), (gone, "qlib_init")):
+        error = response.json()["error"]
+        assert (response.status_code, error["code"]) == (400, "invalid_config")
+        assert error["fields"][0]["path"].startswith(place)
+    assert TrainingTask.objects.count() == 1
+    assert rings == []
+
+
+def test_a_retry_of_what_no_worker_has_is_refused_like_a_submission(api, make_task, dataset):
+    xgboost = {"class": "XGBModel", "module_path": "qlib.contrib.model.xgboost", "kwargs": {}}
+    config = {**EXAMPLE, "task": {**EXAMPLE["task"], "model": xgboost}}
+    old = make_task(status=Status.FAILED, config=config)
+    waits = make_task(
+        status=Status.FAILED, config={**config, "platform": {"when_no_worker": "wait"}}
+    )
+
+    refused = api.post(f"/api/tasks/{old.id}/retry")
+    waiting = api.post(f"/api/tasks/{waits.id}/retry")
+
+    assert "needs xgboost" in refused.json()["error"]["fields"][0]["message"]
+    assert waiting.status_code == 201
+    new = TrainingTask.objects.get(pk=waiting.json()["task_id"])
+    assert new.needs == "xgboost"
+    assert any("needs xgboost" in one["message"] for one in new.warnings)
 
 
 @pytest.mark.parametrize("status", [Status.PENDING, Status.RUNNING])

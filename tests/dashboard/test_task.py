@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 from tests.api import result_files
 from training import lifecycle
+from training.api.submit import EXAMPLE
 from training.lifecycle import News
 from training.models import TrainingTask
 from training.states import Stage, Status
@@ -88,7 +89,7 @@ def test_a_completed_task_shows_its_numbers_with_their_source(browser, make_task
 
 
 def test_deeds_lead_where_one_wants_to_be(browser, make_task, dataset, tmp_path):
-    task = make_task()
+    task = make_task(config=EXAMPLE)
 
     told = browser.post(f"/tasks/{task.id}/cancel", follow=True).content.decode()
     assert "cancelled, or asked to stop" in told
