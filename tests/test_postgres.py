@@ -10,12 +10,12 @@ import pytest
 from tests import postgres
 
 HERE = Path(__file__).parent
-PARTS = ("core", "api", "live", "admin")
+PARTS = ("core", "api", "live", "admin", "dashboard")
 
 
 @pytest.mark.postgres
 @pytest.mark.timeout(900)
-def test_core_api_sockets_and_admin_pass_on_postgresql_too():
+def test_core_api_sockets_admin_and_pages_pass_on_postgresql_too():
     parts = [str(HERE / part) for part in PARTS if (HERE / part).exists()]
     chosen = "not redis and not qlib and not e2e and not postgres"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", chosen]

@@ -80,6 +80,26 @@ def test_every_answer_forbids_foreign_and_inline_code(browser, make_task):
             assert "<script>" not in text, url
 
 
+NUL = [
+    "/?q=%00",
+    "/compare?tasks=%00",
+    "/new?like=%00",
+    "/new?dataset=demo%00",
+    "/new?preset=%00",
+    "/leaderboard?dataset=%00",
+    "/datasets/%00",
+    "/sign-in?next=%00",
+    "/admin/training/trainingtask/?dataset=%00",
+]
+
+
+@pytest.mark.parametrize("address", NUL)
+def test_an_address_with_nul_is_refused_whatever_the_database_makes_of_it(
+    address, browser_of, staff, dataset
+):
+    assert browser_of(staff).get(address).status_code in (400, 404)
+
+
 def test_what_people_and_trainings_write_stays_text(browser, make_task):
     task = make_task(
         name=NASTY, tags=[NASTY], posted=NASTY + TERMINAL, config={"task": {"a": NASTY + TERMINAL}}
