@@ -1,6 +1,9 @@
 """A task's page, as the server makes it."""
 
+import json
 from datetime import UTC, datetime
+
+import pytest
 
 from tests.api import result_files
 from training import lifecycle
@@ -8,6 +11,7 @@ from training.api.submit import EXAMPLE
 from training.lifecycle import News
 from training.models import TrainingTask
 from training.states import Stage, Status
+from training.workflow import parse
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -113,6 +117,22 @@ def test_a_clone_is_edited_as_it_was_posted(browser, make_task):
     assert "    class: LGBModel" in browser.get(f"/new?like={as_json.id}").content.decode()
 
 
+@pytest.mark.parametrize("indent", [None, "\t"])
+def test_a_clone_of_json_is_yaml_that_says_the_same(browser, make_task, indent):
+    said = {
+        "name": "rocket \N{ROCKET}",
+        "texts": ["1e-3", "010", "1_000", "0o7", "yes", "null", "~", "<<", "=", "", "a: b", ".5"],
+        "days": ["2018-01-02", "2018-01-02 10:00:00"],
+        "numbers": [1e-3, 1e-05, 10, True, None],
+    }
+    task = make_task(posted=json.dumps(said, indent=indent))
+
+    answer = browser.get(f"/new?like={task.id}")
+
+    text = answer.context["text"]
+    assert parse(text.encode(), content_type="application/yaml").data == said
+
+
 def test_a_report_has_its_table_of_months_and_a_day_that_one_chooses(browser, owner):
     task = result_files.completed(owner)
     scores = [["AAA", 0.5, 0.01], ["BBB", 0.1, -0.02]]
@@ -130,4 +150,4 @@ def test_a_report_has_its_table_of_months_and_a_day_that_one_chooses(browser, ow
     assert "Held at the end of 2018-01-03" in asked
     asked = browser.get(f"/tasks/{task.id}?day=2018-01-02").content.decode()
     assert "Held at the end of 2018-01-02" in asked
-    assert browser.get(f"/tasks/{task.id}?day=%00nonsense").status_code == 200
+    assert browser.get(f"/tasks/{task.id}?day=nonsense").status_code == 200

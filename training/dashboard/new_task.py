@@ -1,8 +1,8 @@
 """A new task: a preset or an earlier task's workflow in an editor, checked, then started."""
 
+import json
 from typing import Any, cast
 
-import yaml
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.models import AbstractBaseUser
@@ -110,7 +110,7 @@ def _text_of(request: HttpRequest, task_id: str) -> str:
         task = services.visible(task_id, user=cast(AbstractBaseUser, request.user))
     except NotFound:
         raise Http404 from None
-    if not task.posted.lstrip().startswith("{"):
+    try:
+        return presets.as_yaml(json.loads(task.posted))
+    except ValueError:
         return task.posted
-    text: str = yaml.safe_dump(yaml.safe_load(task.posted), sort_keys=False, allow_unicode=True)
-    return text

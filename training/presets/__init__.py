@@ -137,7 +137,8 @@ def load_shipped() -> int:
 
 
 def as_yaml(data: dict[str, Any]) -> str:
-    """The document as text for people: keys in their order, nothing abbreviated."""
+    """The document as text for people, which is read as the same: keys in their order, nothing
+    abbreviated."""
     text: str = yaml.dump(data, Dumper=_Plain, sort_keys=False, allow_unicode=True, width=96)
     return text
 
@@ -149,6 +150,14 @@ _Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 class _Plain(_Dumper):  # type: ignore[misc]
     def ignore_aliases(self, data: Any) -> bool:
         return True
+
+    def represent_str(self, data: str) -> Any:
+        # The library quotes what YAML 1.1 takes for something else; we read YAML 1.2.
+        style = None if workflow.is_text(data) else "'"
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
+
+
+_Plain.add_representer(str, _Plain.represent_str)
 
 
 # ── Parts ───────────────────────────────────────────────────────────────────────────────

@@ -12,6 +12,7 @@ from training.workflow.document import Document, from_data, parse
 from training.workflow.estimate import Estimate, Run, estimate
 from training.workflow.facts import Defaults, MarketFacts, Workflow
 from training.workflow.findings import Findings
+from training.workflow.yaml12 import is_text
 
 __all__ = [
     "Defaults",
@@ -26,5 +27,6 @@ __all__ = [
     "estimate",
     "examine",
     "from_data",
+    "is_text",
     "parse",
 ]

@@ -86,6 +86,14 @@ def compose(text: str) -> Composed:
         reader.parser.dispose()
 
 
+def is_text(text: str) -> bool:
+    """Whether it is read as a text where it stands without quotes."""
+    try:
+        return bool(_resolve(text) == text)
+    except (ValueError, IndexError, OverflowError):
+        return False
+
+
 class _Reader:
     def __init__(self, text: str) -> None:
         self.parser = CParser(text)
