@@ -1,5 +1,6 @@
 """The admin where it manages: presets, workers, rings; and dates over many rows."""
 
+import re
 from datetime import UTC, datetime
 
 import pytest
@@ -7,7 +8,7 @@ from django.db import connection
 from django.db.models import QuerySet
 from django.test.utils import CaptureQueriesContext
 
-from tests.factories import WORKER, make_worker
+from tests.factories import WORKER, make_dataset, make_worker
 from training import presets
 from training.admin.dates import indexed
 from training.models import Preset, TaskEvent, Worker
@@ -74,6 +75,30 @@ def test_a_torch_preset_can_be_kept_before_a_torch_worker_is_there(admin, linear
 
     admin.post(f"{PRESETS}add/", form_of(text))
 
+    assert Preset.objects.filter(name="ours").exists()
+
+
+def test_a_preset_over_the_limit_is_refused_not_broken(admin, linear, dataset):
+    answer = admin.post(f"{PRESETS}add/", form_of(linear.workflow + "#" * 131_072))
+
+    assert answer.status_code == 200
+    assert "larger than 128 KiB" in answer.content.decode()
+    assert not Preset.objects.filter(name="ours").exists()
+
+
+def test_a_preset_is_checked_on_the_default_dataset(admin, linear, dataset, settings):
+    own = make_dataset("own")
+    own.manifest["markets"]["little"] = ["AAA"]
+    own.save()
+    text = re.sub(
+        "( +)infer_processors:", r"\1instruments: little\n\1infer_processors:", linear.workflow
+    )
+
+    refused = admin.post(f"{PRESETS}add/", form_of(text))
+    settings.DEFAULT_DATASET = "own"
+    admin.post(f"{PRESETS}add/", form_of(text))
+
+    assert "little" in refused.content.decode()
     assert Preset.objects.filter(name="ours").exists()
 
 

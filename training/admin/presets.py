@@ -1,5 +1,6 @@
 """Presets, and the check that each can run."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from django import forms
@@ -8,8 +9,8 @@ from django.db.models import Model
 from django.http import HttpRequest
 
 from training import presets
-from training.errors import Fault, InvalidConfig
-from training.models import Dataset, Preset
+from training.errors import Fault, InvalidConfig, NotFound, TooLarge
+from training.models import Preset
 from training.preflight import check
 
 from .access import is_staff
@@ -27,17 +28,27 @@ class PresetForm(forms.ModelForm):  # type: ignore[type-arg]
         text: str = self.cleaned_data["workflow"]
         try:
             data = presets.parse(text)
-            dataset = Dataset.objects.order_by("name").first()
-            if dataset is not None:
-                document = presets.as_yaml(presets.fitted(data, dataset, name="preset"))
-                faults = check(document.encode(), content_type="application/yaml").faults
-                _refuse([fault for fault in faults if "no worker present" not in fault.message])
+            _refuse(_faults_in(data))
         except InvalidConfig as invalid:
-            _refuse(list(invalid.faults))
+            _refuse(invalid.faults)
+        except TooLarge as error:
+            raise forms.ValidationError(error.message) from error
         return text
 
 
-def _refuse(faults: list[Fault]) -> None:
+def _faults_in(preset: dict[str, Any]) -> Sequence[Fault]:
+    """Of the preset on the default dataset, if there is any; the workers may come later."""
+    try:
+        dataset = presets.dataset_for(None)
+    except NotFound:
+        return ()
+    document = presets.fitted(preset, dataset, name="preset")
+    document["platform"]["when_no_worker"] = "wait"
+    body = presets.as_yaml(document).encode()
+    return check(body, content_type="application/yaml").faults
+
+
+def _refuse(faults: Sequence[Fault]) -> None:
     if faults:
         raise forms.ValidationError([f"{fault.path}: {fault.message}" for fault in faults])
 
