@@ -28,7 +28,7 @@ class Member:
 
 
 def member(name: str, user: AbstractBaseUser | AnonymousUser) -> Member:
-    """The worker of this name, as in the list. Raises: NotFound."""
+    """The worker of this name, as in the list of `members`. Raises: NotFound."""
     for one in members(user):
         if one.worker.name == name:
             return one

@@ -15,7 +15,7 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
 
-from . import archive, figures, lifecycle, preflight, standings, tracing
+from . import archive, crew, figures, lifecycle, preflight, standings, tracing
 from .errors import IdempotencyConflict, InvalidConfig, NotAllowed, NotFinished, NotFound
 from .models import IdempotencyKey, TrainingTask, Worker
 from .states import Priority, Status
@@ -155,9 +155,9 @@ def drain(worker_name: str, *, user: AbstractBaseUser, draining: bool = True) ->
     """
     if not getattr(user, "is_staff", False):
         raise NotAllowed("Workers are drained and resumed by the staff")
-    if not Worker.objects.filter(pk=worker_name).update(draining=draining):
-        raise NotFound(f"there is no worker {worker_name!r}")
-    worker = Worker.objects.get(pk=worker_name)
+    worker = crew.member(worker_name, user).worker
+    Worker.objects.filter(pk=worker.pk).update(draining=draining)
+    worker.draining = draining
     if not draining:
         # Its queue's rings may have been heard while it did not listen.
         queue.ring(worker.queue)

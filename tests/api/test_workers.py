@@ -63,8 +63,17 @@ def test_only_the_staff_drains_and_resumes(people, rings, part):
         assert drained.json()["error"]["code"] == "not_allowed"
 
 
-def test_a_worker_that_is_not_there_is_404(people):
-    assert people["staff"].post("/api/workers/nobody/drain").status_code == 404
+@pytest.mark.parametrize("name", ["nobody", "%00"])
+def test_a_worker_that_is_not_there_is_404(people, name):
+    assert people["staff"].post(f"/api/workers/{name}/drain").status_code == 404
+
+
+def test_a_worker_that_is_not_listed_any_more_is_not_drained(people):
+    make_worker("forgotten")
+    Worker.objects.update(seen_at=Now() - timedelta(hours=25))
+
+    assert people["staff"].post("/api/workers/forgotten/drain").status_code == 404
+    assert not Worker.objects.get().draining
 
 
 def test_a_draining_worker_serves_no_queue(people):
