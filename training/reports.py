@@ -73,12 +73,9 @@ def version_of(task: TrainingTask) -> str:
 def excess_returns(path: str) -> list[float]:
     """The excess return over the benchmark with cost, day by day; empty without a backtest.
 
-    path: as `file_of` has it.
+    path: as `file_of` has it. Raises: FileNotFoundError.
     """
-    try:
-        portfolio = _read(path).get("portfolio")
-    except FileNotFoundError:
-        return []
+    portfolio = _read(path).get("portfolio")
     return _steps(portfolio["excess_with_cost"]) if portfolio else []
 
 

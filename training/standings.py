@@ -102,14 +102,13 @@ def tries_on(board: Board, user: User) -> Tries:
 
 
 def leaders(
-    board: Board, user: User, *, order: str = "information_ratio", limit: int = 50
+    board: Board, user: User, tries: Tries, *, order: str, limit: int
 ) -> list[dict[str, Any]]:
     """The best by a headline metric, each with its figures and its deflated Sharpe ratio.
 
     deflated_sharpe: the probability that the excess return's true Sharpe ratio is above what the
     best of so many tries shows by chance; None without a daily report.
     """
-    tries = tries_on(board, user)
     rows = _on(board, user).select_related("owner").defer("config", "posted", "warnings")
     best = rows.order_by(F(order).desc(nulls_last=True), "created_at", "id")[:limit]
     return [_row(task, place, tries) for place, task in enumerate(best, start=1)]
@@ -120,11 +119,12 @@ def leaderboard(
 ) -> dict[str, Any]:
     """A board with its leaders, and all boards there are. Raises: NotFound."""
     board = choose(user, **asked)
+    tries = tries_on(board, user)
     return {
         "board": asdict(board),
         "order": order,
-        "tries": asdict(tries_on(board, user)),
-        "results": leaders(board, user, order=order, limit=limit),
+        "tries": asdict(tries),
+        "results": leaders(board, user, tries, order=order, limit=limit),
         "boards": boards(user),
     }
 
@@ -167,11 +167,16 @@ def _row(task: TrainingTask, place: int, tries: Tries) -> dict[str, Any]:
 
 
 def _moments(task: TrainingTask) -> luck.Moments | None:
-    """Of the daily excess returns with cost."""
-    return _moments_of(str(reports.file_of(task)))
+    """Of the daily excess returns with cost; None without them, or while their store is away."""
+    try:
+        return _moments_of(str(reports.file_of(task)))
+    except OSError:
+        return None
 
 
 @lru_cache(maxsize=4_096)
 def _moments_of(path: str) -> luck.Moments | None:
-    """Kept: a completed task's report never changes."""
+    """Kept: a completed task's report never changes. Raises: OSError, which is not kept: the file
+    may only be away.
+    """
     return luck.moments(reports.excess_returns(path))
