@@ -52,7 +52,10 @@ class TaskLog(APIView):
         over = is_over(task, attempt)
         if "offset" not in asked:
             end = end_of(task, attempt)
-            headers = {**_headers(attempt, begin=0, end=end, complete=over), "Content-Length": end}
+            headers = {
+                **_headers(attempt, begin=0, end=end, complete=over),
+                "Content-Length": str(end),
+            }
             if request.method == "HEAD":
                 return HttpResponse(headers=headers)
             return StreamingHttpResponse(_whole(task, attempt, end), headers=headers)
