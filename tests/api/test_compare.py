@@ -132,4 +132,18 @@ def test_a_task_of_somebody_else_is_none(client_of, owner, stranger, staff, pair
 def test_one_or_too_many_or_the_same_twice(api, pair):
     assert api.get(url_of(pair[0])).status_code == 400
     assert api.get(url_of(*([pair[0]] * 21))).status_code == 400
-    assert len(api.get(url_of(pair[0], pair[0])).json()["tasks"]) == 1
+    assert api.get(url_of(pair[0], pair[0])).status_code == 400
+    assert len(api.get(url_of(*pair, pair[0])).json()["tasks"]) == 2
+
+
+def test_a_comparison_is_not_sent_twice_once_nothing_of_it_can_change(api, pair, make_task):
+    url = url_of(*pair)
+    waiting = api.get(url)
+    Figure.objects.update(value={"tasks": [], "pearson": [], "rank": [], "days": []})
+    ready = api.get(url)
+    known = {"HTTP_IF_NONE_MATCH": ready["ETag"]}
+
+    assert "ETag" not in waiting
+    assert "ETag" not in api.get(url_of(pair[0], make_task(status=Status.RUNNING)))
+    assert api.get(url, **known).status_code == 304
+    assert api.get(f"{url}&points=20", **known).status_code == 200

@@ -33,6 +33,14 @@ def test_a_days_scores_come_best_first_with_the_return_that_followed(ask):
     assert (answer["date"], answer["next"]) == (FIRST, None)
 
 
+@pytest.mark.parametrize("what", ["predictions", "positions"])
+def test_what_the_caller_has_is_not_sent_again(api, task, ask, what):
+    known = {"HTTP_IF_NONE_MATCH": ask(what)["ETag"]}
+
+    assert api.get(f"/api/tasks/{task.id}/{what}", **known).status_code == 304
+    assert api.get(f"/api/tasks/{task.id}/{what}?date={FIRST}", **known).status_code == 200
+
+
 def test_an_instrument_comes_day_by_day(ask):
     answer = ask("predictions?instrument=CCC").json()
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from django.http import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -15,6 +15,7 @@ from training.models import TrainingTask
 
 from . import queries, serializers
 from .authentication import caller
+from .conditional import KNOWN
 from .negotiation import AnyAccept
 from .ranges import download
 from .schema import failures
@@ -50,12 +51,13 @@ class TaskArtifact(APIView):
         responses={
             (200, "application/octet-stream"): OpenApiTypes.BINARY,
             (206, "application/octet-stream"): OpenApiTypes.BINARY,
-            304: OpenApiResponse(description="As the caller has it"),
-            **failures(404, 416),
+            **KNOWN,
+            **failures(400, 404, 416, 503),
         },
     )
     def get(self, request: Request, task_id: str, path: str) -> HttpResponseBase:
         """The file, or one range of its bytes."""
+        queries.read(request, queries.NoQuery)
         task = services.visible(task_id, user=caller(request))
         entry = next((one for one in _manifest(task) if one["path"] == path), None)
         if entry is None:

@@ -4,8 +4,12 @@ import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from drf_spectacular.utils import OpenApiResponse
 from rest_framework.request import Request
 from rest_framework.response import Response
+
+KNOWN = {304: OpenApiResponse(description="As the caller has it")}
+"""For the schema of each call that may answer so."""
 
 
 def unless_known(

@@ -42,7 +42,7 @@ class TaskLog(APIView):
                 for name, meaning in _HEADERS.items()
             ),
         ],
-        responses={(200, "text/plain"): OpenApiTypes.STR, **failures(400, 404)},
+        responses={(200, "text/plain"): OpenApiTypes.STR, **failures(400, 404, 503)},
     )
     def get(self, request: Request, task_id: str) -> HttpResponseBase:
         """All of the log, or at most 1 MiB from a byte on; works while the training runs."""

@@ -9,14 +9,14 @@ from django.http import HttpResponse, HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
-from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from training import outcomes, services
+from training import outcomes, reports, services
 from training.outcomes import Slice
 
 from . import queries, result_shapes
 from .authentication import caller
+from .conditional import KNOWN, unless_known
 from .negotiation import AnyAccept
 from .pagination import next_url
 from .schema import failures
@@ -31,7 +31,8 @@ def _documented(operation_id: str, page: type) -> Callable[[_View], _View]:
         responses={
             (200, "application/json"): page,
             (200, "text/csv"): OpenApiTypes.STR,
-            **failures(400, 404, 409),
+            **KNOWN,
+            **failures(400, 404, 409, 503),
         },
     )
 
@@ -46,10 +47,14 @@ class TaskPredictions(APIView):
         """Scores of a day, the best first; of an instrument, by day; or of the newest day."""
         asked = queries.read(request, queries.OutcomesQuery)
         task = services.visible(task_id, user=caller(request))
-        found = outcomes.scores(task, **_wanted(asked))
         if asked["as"] == "csv":
+            found = outcomes.scores(task, **_wanted(asked))
             return _as_csv(found, name=f"{task.id}-predictions.csv")
-        return Response(_page(request, found, asked))
+
+        def build() -> dict[str, Any]:
+            return _page(request, outcomes.scores(task, **_wanted(asked)), asked)
+
+        return unless_known(request, reports.version_of(task), build)
 
 
 class TaskPositions(APIView):
@@ -62,11 +67,16 @@ class TaskPositions(APIView):
         """Positions at the end of a day, the largest first; or of an instrument, by day."""
         asked = queries.read(request, queries.OutcomesQuery)
         task = services.visible(task_id, user=caller(request))
-        found = outcomes.positions(task, **_wanted(asked))
         if asked["as"] == "csv":
+            found = outcomes.positions(task, **_wanted(asked))
             return _as_csv(found, name=f"{task.id}-positions.csv")
-        account = outcomes.account(task, found.date) if found.date else None
-        return Response({**_page(request, found, asked), "account": account})
+
+        def build() -> dict[str, Any]:
+            found = outcomes.positions(task, **_wanted(asked))
+            account = outcomes.account(task, found.date) if found.date else None
+            return {**_page(request, found, asked), "account": account}
+
+        return unless_known(request, reports.version_of(task), build)
 
 
 def _wanted(asked: dict[str, Any]) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def download(request: HttpRequest, path: Path, *, etag: str) -> HttpResponseBase
         "X-Content-Type-Options": "nosniff",
         "Cache-Control": "private, no-cache",
     }
-    if request.headers.get("If-None-Match") == headers["ETag"]:
+    if headers["ETag"] in request.headers.get("If-None-Match", ""):
         return HttpResponse(status=304, headers={"ETag": headers["ETag"]})
     if settings.ACCEL_PREFIX:
         return _handed_over(path, headers)

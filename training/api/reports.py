@@ -1,6 +1,6 @@
 """The report of a completed task, for pictures."""
 
-from drf_spectacular.utils import OpenApiResponse, extend_schema
+from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -9,7 +9,7 @@ from training import reports, services
 
 from . import queries, result_shapes
 from .authentication import caller
-from .conditional import unless_known
+from .conditional import KNOWN, unless_known
 from .schema import failures
 
 
@@ -21,8 +21,8 @@ class TaskReport(APIView):
         parameters=[queries.ReportQuery],
         responses={
             200: result_shapes.ReportShape,
-            304: OpenApiResponse(description="As the caller has it"),
-            **failures(400, 404, 409),
+            **KNOWN,
+            **failures(400, 404, 409, 503),
         },
     )
     def get(self, request: Request, task_id: str) -> Response:
