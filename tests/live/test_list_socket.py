@@ -114,6 +114,7 @@ async def test_a_deletion_is_told_to_those_who_saw_the_task(platform, owner):
         await hear_nothing(nobodys)
 
     assert (told["type"], told["task_id"]) == ("deleted", task_id)
+    assert told["timestamp"]
 
 
 async def test_words_are_answered(platform, owner):

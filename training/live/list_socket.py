@@ -2,6 +2,10 @@
 
 from typing import Any
 
+from django.utils import timezone
+
+from training.events import instant
+
 from . import listing, reads
 from .admission import Admission
 from .authentication import Credential
@@ -34,8 +38,9 @@ class ListSocket(Socket):
         return True
 
     def _state(self) -> dict[str, Any]:
-        seen = ("task_id", "status", "progress", "message", "timestamp", "seq", "stage")
-        return {**dict.fromkeys(seen), "data": {}, "cursor": self._cursor}
+        of_a_task = ("task_id", "status", "progress", "message", "seq", "stage")
+        now = instant(timezone.now())
+        return {**dict.fromkeys(of_a_task), "timestamp": now, "data": {}, "cursor": self._cursor}
 
     def offer(self, state: State, text: str) -> None:
         """Take the state if the user may see it; a newer one of the same task takes its place."""

@@ -11,6 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from django.utils import timezone
+
+from training.events import instant
 from training.states import EventKind
 
 from . import daphne_socket, reads
@@ -165,7 +168,7 @@ def deleted_message(state: dict[str, Any], *, seq: int) -> dict[str, Any]:
     told: dict[str, Any] = {
         "type": EventKind.DELETED.value,
         "message": "deleted",
-        "timestamp": None,
+        "timestamp": instant(timezone.now()),
         "data": {},
     }
     return {**kept, **told, "seq": seq}
