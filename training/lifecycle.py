@@ -340,6 +340,8 @@ def request_finish(task_id: str) -> TrainingTask:
         raise AlreadyFinished(f"{task_id} is {task.status} already")
     if task.finish_requested_at:
         return task
+    if task.cancel_requested_at:
+        raise NotFitting(f"{task_id} is being cancelled: nothing of it is kept")
     raise NotFitting(f"{task_id} is {task.status}, stage {task.stage}: no fit to finish early")
 
 

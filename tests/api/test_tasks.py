@@ -237,6 +237,20 @@ def test_finishing_early_fits_a_running_fit_only(api, make_task):
     assert taken.json()["finish_requested_at"]
 
 
+def test_what_is_being_cancelled_is_not_finished_early(api, make_task):
+    running = make_task(status=Status.RUNNING)
+    api.post(f"/api/tasks/{running.id}/cancel")
+
+    refused = api.post(f"/api/tasks/{running.id}/finish")
+
+    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "not_fitting")
+    assert "being cancelled" in refused.json()["error"]["message"]
+
+
+def test_one_task_takes_no_parameters(api, make_task):
+    assert api.get(f"/api/tasks/{make_task().id}?verbose=1").status_code == 400
+
+
 def test_a_retry_is_a_new_task_with_the_same_config(api, make_task, dataset, rings):
     old = make_task(status=Status.FAILED, name="n", tags=["t"], config=EXAMPLE, warnings=["old"])
 

@@ -93,9 +93,12 @@ def _to_wire(row: tuple[Any, ...], names: Iterable[str]) -> dict[str, Any]:
 class TaskDetail(APIView):
     """One task."""
 
-    @extend_schema(operation_id="get_task", responses={200: serializers.TaskShape, **failures(404)})
+    @extend_schema(
+        operation_id="get_task", responses={200: serializers.TaskShape, **failures(400, 404)}
+    )
     def get(self, request: Request, task_id: str) -> Response:
         """The task as it is now."""
+        queries.read(request, queries.NoQuery)
         return Response(_to_wire(_row(task_id, user=caller(request)), SHOWN))
 
     @extend_schema(operation_id="delete_task", responses={204: None, **failures(403, 404, 409)})
