@@ -21,6 +21,7 @@ from .workflow import (
     MarketFacts,
     Run,
     Workflow,
+    effort,
     estimate,
     examine,
     from_data,
@@ -135,12 +136,16 @@ def _runs_like(wanted: Workflow) -> list[Run]:
         model=wanted.model,
         config__task__dataset__kwargs__handler__class=wanted.handler,
     ).order_by("-created_at")
-    told = like.values_list("dataset", "result")[:_LEARN_FROM]
-    runs = (_run(result, same_data=dataset == wanted.dataset) for dataset, result in told)
+    told = like.values_list("dataset", "config", "result")[:_LEARN_FROM]
+    asked = effort(wanted.config)
+    runs = (
+        _run(result, same_data=dataset == wanted.dataset, same_effort=effort(config) == asked)
+        for dataset, config, result in told
+    )
     return [run for run in runs if run is not None]
 
 
-def _run(result: dict[str, Any], *, same_data: bool) -> Run | None:
+def _run(result: dict[str, Any], *, same_data: bool, same_effort: bool) -> Run | None:
     """None of a run that was finished early, or that said too little."""
     data = result.get("data", {})
     if result.get("stopped") or not data.get("rows") or not result.get("peak_memory_bytes"):
@@ -151,6 +156,7 @@ def _run(result: dict[str, Any], *, same_data: bool) -> Run | None:
         memory_bytes=result["peak_memory_bytes"],
         seconds=result.get("timings", {}),
         same_data=same_data,
+        same_effort=same_effort,
     )
 
 

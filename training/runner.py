@@ -276,8 +276,7 @@ def _advance(attempt: Attempt, message: dict[str, Any]) -> None:
     done, total = message.get("done"), message.get("total")
     percent = attempt.pace.advance(done, total)
     detail = {name: message.get(name) for name in ("stage", "done", "total", "unit")}
-    if (eta_s := attempt.pace.eta_s()) is not None:
-        detail["eta_s"] = eta_s
+    detail |= attempt.pace.left()
     attempt.ledger.progress(percent, message=message.get("message") or "", detail=detail)
 
 
@@ -299,9 +298,11 @@ def _say(attempt: Attempt, text: str) -> None:
 def _epitaph(training: Training, outcome: Outcome) -> str:
     ended = training.ended or {}
     how = f"signal {ended['signal']}" if ended.get("signal") else f"code {ended.get('code')}"
-    peak = max(training.peak_memory_bytes, ended.get("max_rss_bytes") or 0)
-    text = f"the training ended with {how}, peak memory {peak / 1e6:.0f} MB: {outcome.kind}"
-    return f"{text} ({outcome.code}): {outcome.error}" if outcome.error else text
+    if outcome.error:
+        # It tells of the memory itself, where that matters.
+        return f"the training ended with {how}: {outcome.kind} ({outcome.code}): {outcome.error}"
+    peak = training.peak_memory_bytes / 1e6
+    return f"the training ended with {how}, peak memory {peak:.0f} MB: {outcome.kind}"
 
 
 # ── The end ─────────────────────────────────────────────────────────────────────────────

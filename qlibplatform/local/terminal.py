@@ -31,16 +31,13 @@ METRICS = {
     "turnover": "Turnover",
 }
 PERCENTAGES = ("return", "drawdown", "turnover")
-MEASURED_AFTER_S = 2.0
-"""A pace that was watched for less is a guess."""
 
 
 @dataclass
 class Pace:
-    """How fast a stage counts, and so how long it still takes; nothing before that is known."""
+    """How long it still takes, as the platform has measured it; nothing before that is known."""
 
     stage: str = ""
-    first: tuple[float, float] | None = None
     left_s: float | None = None
     told_at: float = 0.0
     of_all: bool = False
@@ -48,18 +45,11 @@ class Pace:
     def hear(self, event: Event, now: float) -> None:
         """Take in a message; `now` in monotonic seconds."""
         if event["stage"] != self.stage:
-            self.stage, self.first, self.left_s = event["stage"], None, None
+            self.stage, self.left_s = event["stage"], None
         data = event.get("data") or {}
-        done, total = data.get("done"), data.get("total")
-        if data.get("eta_s") is not None:
-            # The platform has measured whole trainings like this one.
-            self.left_s, self.told_at, self.of_all = data["eta_s"], now, True
-        elif done and total:
-            self.first = self.first or (now, done)
-            elapsed, counted = now - self.first[0], done - self.first[1]
-            if counted > 0 and elapsed >= MEASURED_AFTER_S:
-                self.left_s = elapsed / counted * (total - done)
-                self.told_at, self.of_all = now, False
+        for name, of_all in (("stage_eta_s", False), ("eta_s", True)):
+            if data.get(name) is not None:
+                self.left_s, self.told_at, self.of_all = data[name], now, of_all
 
     def text(self, now: float) -> str:
         """Such as "12 s left", or "12 s left in fit"; "" if nothing was measured."""

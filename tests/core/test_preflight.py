@@ -176,6 +176,17 @@ def test_times_are_learned_from_the_same_dataset_only_and_memory_from_any(finish
     assert (size.runs, size.seconds) == (1, {})
 
 
+def test_times_are_not_learned_from_a_fit_of_other_rounds(finished):
+    finished(rows=rows())
+    longer = copy.deepcopy(EXAMPLE)
+    longer["task"]["model"]["kwargs"]["num_boost_round"] = 100_000
+
+    size = verdict(longer).estimate
+
+    assert (size.runs, size.seconds) == (1, {})
+    assert verdict(EXAMPLE).estimate.seconds
+
+
 def test_a_workflow_that_was_learned_to_fit_no_worker_is_refused(finished):
     make_worker()
     finished(rows=rows(), peak=5 * GB)

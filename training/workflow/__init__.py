@@ -9,7 +9,7 @@ explicit what was left to defaults. Neither Django nor Qlib is imported here.
 
 from training.workflow.check import Examined, check, examine
 from training.workflow.document import Document, from_data, parse
-from training.workflow.estimate import Estimate, Run, estimate
+from training.workflow.estimate import Estimate, Run, effort, estimate
 from training.workflow.facts import Defaults, MarketFacts, Workflow
 from training.workflow.findings import Findings
 from training.workflow.yaml12 import is_text
@@ -24,6 +24,7 @@ __all__ = [
     "Run",
     "Workflow",
     "check",
+    "effort",
     "estimate",
     "examine",
     "from_data",

@@ -24,13 +24,19 @@ LEARN_WITHIN = 4.0
 """A run teaches about others of up to so many times its rows: beyond, what does not grow with
 the rows (libraries, the model) would be multiplied along."""
 _STAGES_BY_ROWS = frozenset({"data", "fit", "predict"})
+_ROUNDS = frozenset(
+    ["num_boost_round", "early_stopping_round", "early_stopping_rounds", "num_models", "epochs"]
+    + ["n_epochs", "pretrain_n_epochs", "early_stop", "max_steps", "iterations"]
+)
+"""What the models call how long they fit."""
 
 
 @dataclass(frozen=True)
 class Run:
     """What a finished run of the same handler and model needed.
 
-    seconds: by stage. same_data: it read the same dataset, so that its times compare.
+    seconds: by stage. same_data: it read the same dataset, so that its times compare;
+    same_effort: its fit was given as many rounds.
     """
 
     rows: int
@@ -38,6 +44,7 @@ class Run:
     memory_bytes: int
     seconds: Mapping[str, float]
     same_data: bool
+    same_effort: bool = True
 
 
 @dataclass(frozen=True)
@@ -81,9 +88,16 @@ def estimate(workflow: Workflow, facts: MarketFacts, runs: Sequence[Run] = ()) -
         rows=rows,
         columns=count,
         memory_bytes=_learned_bytes(near, rows) or _measured_bytes(handler, rows, count),
-        seconds=_seconds([run for run in near if run.same_data], rows),
+        seconds=_seconds([run for run in near if run.same_data and run.same_effort], rows),
         runs=len(near),
     )
+
+
+def effort(config: Mapping[str, Any]) -> dict[str, Any]:
+    """How long a workflow lets its model fit: its numbers of rounds, by their names."""
+    kwargs = config.get("task", {}).get("model", {}).get("kwargs", {})
+    told = {name: value for name, value in kwargs.items() if name in _ROUNDS}
+    return {**told, "rounds": config.get("platform", {}).get("rounds")}
 
 
 def _rows(handler: dict[str, Any], facts: MarketFacts) -> int:
