@@ -222,9 +222,10 @@ def test_over_the_memory_limit_tells_peak_limit_and_cure():
 
 def test_a_crash_near_the_memory_limit_is_out_of_memory_and_far_from_it_is_not():
     near = judge(end=ended(by=11, rss=3_900_000_000))
+    killed = judge(end=ended(by=9, rss=3_900_000_000))
     far = judge(end=ended(by=11, rss=500_000_000))
 
-    assert near.code == "out_of_memory"
+    assert near.code == killed.code == "out_of_memory"
     assert far.code == "training_killed"
     assert "signal 11 (SIGSEGV); peak memory 500 MB" in far.error
 

@@ -8,7 +8,8 @@ from training.engine.protocol import Message
 
 # RLIMIT_DATA stands this far above the watched limit: it stops what grows between two looks.
 BACKSTOP_FACTOR = 1.4
-MEMORY_SIGNALS = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS)
+MEMORY_SIGNALS = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGKILL)
+"""How one that gets no memory ends: native code crashes, or the kernel kills to have some again."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,6 @@ def _judge_silent_end(ended: Message, *, peak: int, limits: Limits) -> Outcome:
     number = ended["signal"]
     if number == signal.SIGXCPU:
         return _failure("timed_out", peak=peak, limits=limits)
-    # Native code that gets no memory mostly crashes: near the limit that is what happened.
     if number in MEMORY_SIGNALS and peak > 0.8 * limits.memory_bytes:
         return _failure("out_of_memory", peak=peak, limits=limits)
     if number:
