@@ -1,14 +1,18 @@
-"""The workers: who is there, and what each of them runs."""
+"""The workers: who is there, and what each of them runs; the queues that they serve."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+from django.db.models import Count, Min, Q
 from django.db.models.functions import Now
 
 from .errors import NotFound
 from .models import TrainingTask, Worker
-from .states import Status
+from .states import OPEN, Status
 
 REMEMBERED = timedelta(days=1)
 """A worker that was not seen for so long is not listed any more."""
@@ -25,6 +29,48 @@ class Member:
     alive: bool
     runs: tuple[str, ...]
     busy_count: int
+
+
+@dataclass(frozen=True)
+class Queue:
+    """A queue's load over all owners, and the workers that serve it.
+
+    oldest: when the oldest task that waits was made; oldest_s: how long ago.
+    """
+
+    name: str
+    pending: int
+    running: int
+    workers: int
+    oldest: datetime | None
+    oldest_s: float | None
+
+
+def queues() -> list[Queue]:
+    """Every queue there is, in the order of the settings."""
+    pending = Q(status=Status.PENDING)
+    found = (
+        TrainingTask.objects.filter(status__in=sorted(OPEN))
+        .values("queue")
+        .annotate(
+            pending=Count("id", filter=pending),
+            running=Count("id", filter=Q(status=Status.RUNNING)),
+            oldest=Min("created_at", filter=pending),
+            now=Now(),
+        )
+    )
+    loads = {load["queue"]: load for load in found}
+    serving = Worker.objects.alive().filter(draining=False).values_list("queue")
+    workers = dict(serving.annotate(count=Count("name")))
+    return [_queue(name, loads.get(name), workers.get(name, 0)) for name in settings.QUEUES]
+
+
+def _queue(name: str, load: Mapping[str, Any] | None, workers: int) -> Queue:
+    if load is None:
+        return Queue(name, 0, 0, workers, None, None)
+    oldest = load["oldest"]
+    oldest_s = (load["now"] - oldest).total_seconds() if oldest else None
+    return Queue(name, load["pending"], load["running"], workers, oldest, oldest_s)
 
 
 def member(name: str, user: AbstractBaseUser | AnonymousUser) -> Member:

@@ -8,8 +8,7 @@ from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.factories import make_worker, start
-from training import features
-from training.api import metrics
+from training import crew, features
 from training.models import TrainingTask, Worker
 from training.states import Status
 from training.work import queue
@@ -67,7 +66,7 @@ def test_what_is_away_is_told_as_down_and_the_rest_still_comes(client_of, db, mo
         raise OperationalError("gone")
 
     everything = figures(client_of(None))
-    monkeypatch.setattr(metrics, "loads", down)
+    monkeypatch.setattr(crew, "queues", down)
     monkeypatch.setattr(queue, "ping", lambda: False)
     told = figures(client_of(None))
 

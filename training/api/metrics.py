@@ -19,14 +19,13 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from training import features
+from training import crew, features
 from training.models import TrainingTask, Worker
 from training.states import Status
 from training.work import queue
 
 from .health import SameMachineOrSignedIn
 from .negotiation import AnyAccept
-from .queues import loads
 from .schema import failures
 
 Families = Iterator[GaugeMetricFamily]
@@ -86,15 +85,12 @@ def _tasks() -> Families:
 
 
 def _queues() -> Families:
-    found = {load["queue"]: load for load in loads()}
     depth = _family("queue_tasks", "Open tasks by queue.", "queue", "status")
     oldest = _family("queue_oldest_seconds", "How long the oldest pending task waits.", "queue")
-    for name in settings.QUEUES:
-        load = found.get(name, {"pending": 0, "running": 0, "oldest": None})
-        depth.add_metric([name, Status.PENDING], load["pending"])
-        depth.add_metric([name, Status.RUNNING], load["running"])
-        waits = (load["now"] - load["oldest"]).total_seconds() if load["oldest"] else 0
-        oldest.add_metric([name], waits)
+    for one in crew.queues():
+        depth.add_metric([one.name, Status.PENDING], one.pending)
+        depth.add_metric([one.name, Status.RUNNING], one.running)
+        oldest.add_metric([one.name], one.oldest_s or 0)
     yield from (depth, oldest)
 
 

@@ -1,12 +1,10 @@
 """Workers and queues: who is there, what they run, what waits."""
 
-from typing import Any, cast
+from typing import cast
 
-from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.models import AbstractBaseUser
-from django.db.models import Count, Min, Q
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
@@ -15,7 +13,6 @@ from django.views.decorators.http import require_POST, require_safe
 from training import crew, services
 from training.errors import NotAllowed, NotFound
 from training.models import TrainingTask
-from training.states import OPEN, Status
 
 
 @login_required
@@ -28,7 +25,7 @@ def show(request: HttpRequest) -> HttpResponse:
     tasks = TrainingTask.objects.only(*shown).in_bulk(ids)
     context = {
         "members": [(one, [tasks[key] for key in one.runs if key in tasks]) for one in members],
-        "queues": _queues(members),
+        "queues": crew.queues(),
         "alive_count": sum(one.alive for one in members),
         "can_drain": request.user.is_staff,
     }
@@ -50,29 +47,3 @@ def drain(request: HttpRequest, name: str) -> HttpResponse:
         told = "ends what it runs and takes nothing more" if draining else "takes tasks again"
         messages.success(request, f"{name} {told}")
     return HttpResponseRedirect(reverse("page-workers"))
-
-
-def _queues(members: list[crew.Member]) -> list[dict[str, Any]]:
-    """Each queue's load over all owners."""
-    pending = Q(status=Status.PENDING)
-    loads = {
-        load["queue"]: load
-        for load in TrainingTask.objects.filter(status__in=sorted(OPEN))
-        .values("queue")
-        .annotate(
-            pending=Count("id", filter=pending),
-            running=Count("id", filter=Q(status=Status.RUNNING)),
-            oldest=Min("created_at", filter=pending),
-        )
-    }
-    here = [one.worker for one in members if one.alive and not one.worker.draining]
-    idle = {"pending": 0, "running": 0, "oldest": None}
-    return [
-        {
-            **idle,
-            **loads.get(name, {}),
-            "name": name,
-            "workers": sum(worker.queue == name for worker in here),
-        }
-        for name in settings.QUEUES
-    ]
