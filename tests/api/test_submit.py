@@ -1,14 +1,16 @@
 """POST /api/train: what goes in, and what is kept out before anything is made."""
 
 import json
+from datetime import timedelta
 
 import pytest
 import yaml
+from django.db.models.functions import Now
 
 from tests.factories import events_of
 from training.api.bodies import MAX_BYTES
 from training.api.submit import EXAMPLE
-from training.models import TrainingTask
+from training.models import IdempotencyKey, TrainingTask
 
 pytestmark = pytest.mark.usefixtures("dataset")
 
@@ -110,6 +112,25 @@ def test_the_same_key_with_another_body_is_409(api):
 
     assert response.status_code == 409
     assert response.json()["error"]["code"] == "idempotency_conflict"
+
+
+def test_a_key_is_forgotten_after_a_day(api):
+    first = post(api, EXAMPLE, HTTP_IDEMPOTENCY_KEY="k1").json()["task_id"]
+    IdempotencyKey.objects.update(created_at=Now() - timedelta(hours=25))
+
+    second = post(api, EXAMPLE, HTTP_IDEMPOTENCY_KEY="k1")
+    third = post(api, EXAMPLE, HTTP_IDEMPOTENCY_KEY="k1")
+
+    assert second.status_code == 201
+    assert second.json()["task_id"] == third.json()["task_id"] != first
+
+
+def test_a_key_goes_with_its_task(api):
+    first = post(api, EXAMPLE, HTTP_IDEMPOTENCY_KEY="k1").json()["task_id"]
+    api.post(f"/api/tasks/{first}/cancel")
+    api.delete(f"/api/tasks/{first}")
+
+    assert post(api, EXAMPLE, HTTP_IDEMPOTENCY_KEY="k1").status_code == 201
 
 
 def test_two_users_may_have_the_same_key(api, client_of, stranger):
