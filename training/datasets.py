@@ -33,11 +33,6 @@ def manifest(name: str, version: str) -> dict[str, Any]:
     return told
 
 
-def version_path(dataset: Dataset) -> Path:
-    """Where the current version of the dataset lies."""
-    return directory(dataset.name, dataset.version)
-
-
 def register(told: dict[str, Any], *, version: str) -> Dataset:
     """Make a finished version the current one of its name; the last step of an import.
 
@@ -66,20 +61,3 @@ def register(told: dict[str, Any], *, version: str) -> Dataset:
             },
         )
     return dataset
-
-
-def facts(dataset: Dataset) -> dict[str, Any]:
-    """What a list shows of a dataset; the manifest's long parts are left out."""
-    return {
-        "name": dataset.name,
-        "region": dataset.region,
-        "version": dataset.version,
-        "fingerprint": dataset.fingerprint,
-        "synthetic": dataset.synthetic,
-        "rows": dataset.rows,
-        "instruments": dataset.instrument_count,
-        "first_day": dataset.first_day.isoformat(),
-        "last_day": dataset.last_day.isoformat(),
-        "markets": sorted(dataset.manifest["markets"]),
-        "benchmarks": dataset.manifest["benchmarks"],
-    }

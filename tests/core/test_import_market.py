@@ -3,6 +3,7 @@
 import io
 import json
 import os
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -53,20 +54,10 @@ def test_registering_makes_a_version_the_current_one(settings: Any) -> None:
 
     assert Dataset.objects.get() == dataset
     assert dataset.version == "f" * 16
-    assert datasets.version_path(dataset) == settings.DATASETS_DIR / "prices" / ("f" * 16)
-    assert datasets.facts(dataset) == {
-        "name": "prices",
-        "region": "us",
-        "version": "f" * 16,
-        "fingerprint": "f" * 64,
-        "synthetic": False,
-        "rows": 1,
-        "instruments": 1,
-        "first_day": "2020-01-02",
-        "last_day": "2020-01-02",
-        "markets": ["all"],
-        "benchmarks": [],
-    }
+    assert datasets.directory("prices", dataset.version).is_dir()
+    assert (dataset.region, dataset.synthetic, dataset.rows) == ("us", False, 1)
+    assert (dataset.fingerprint, dataset.instrument_count) == ("f" * 64, 1)
+    assert dataset.first_day == dataset.last_day == date(2020, 1, 2)
 
 
 @pytest.mark.django_db
@@ -125,7 +116,7 @@ def test_an_import_ends_with_a_current_dataset(
     )
 
     dataset = Dataset.objects.get()
-    kept = json.loads((datasets.version_path(dataset) / "manifest.json").read_text())
+    kept = datasets.manifest("prices", dataset.version)
     assert dataset.manifest == kept
     assert (dataset.name, dataset.rows, dataset.instrument_count) == ("prices", 2, 1)
     assert kept["markets"] == {"all": ["AAA"], "mine": ["AAA"]}
