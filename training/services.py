@@ -1,7 +1,7 @@
-"""What a person can ask for: submit, cancel, finish early, retry, pin, delete.
+"""What a person can ask for: submit, cancel, finish early, retry, pin, delete; of a worker: drain.
 
-Each checks who asks, calls one transition of `lifecycle`, and does what lies outside the
-database (rings, files) after the commit.
+Each checks who asks, calls one transition of `lifecycle` where a task changes, and does what lies
+outside the database (rings, files) after the commit.
 """
 
 import hashlib

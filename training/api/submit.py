@@ -68,7 +68,7 @@ class Train(APIView):
                 "Idempotency-Key",
                 str,
                 OpenApiParameter.HEADER,
-                description="the same key within 24 hours answers with the first task, while that exists",
+                description="within 24 hours it answers with its first task, while that exists",
             ),
             _LOCATION,
         ],
