@@ -56,6 +56,8 @@ def test_signing_in_leads_back_and_out_again(browser_of, owner, dataset):
 
     page = browser.post("/sign-in", {"username": "owner", "password": "wrong"})
     assert "correct username" in page.content.decode()
+    for way in ("make run", "qlib-manage createsuperuser"):
+        assert way in page.content.decode()
     answer = browser.post(
         "/sign-in?next=/datasets",
         {"username": "owner", "password": "owner-secret", "next": "/datasets"},
