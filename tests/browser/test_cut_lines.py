@@ -1,0 +1,129 @@
+"""The pages where answers are lost, lines are cut and the web process dies: each finds its way."""
+
+import pytest
+from playwright.sync_api import Page, Route, expect
+
+from tests.browser.conftest import Stage
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.e2e,
+    pytest.mark.qlib,
+    pytest.mark.redis,
+    pytest.mark.timeout(900),
+]
+
+DELETE = """
+from training import services
+from training.models import TrainingTask
+task = TrainingTask.objects.get(pk="{}")
+services.delete(task.pk, user=task.owner)
+"""
+
+
+def mark(page: Page) -> None:
+    page.evaluate("() => { window.same = true }")
+
+
+def is_same(page: Page) -> bool:
+    """Whether the page was never loaded anew since it was marked."""
+    return bool(page.evaluate("() => window.same === true"))
+
+
+def lose_first_answers(page: Page) -> list[str]:
+    """What scripts ask for breaks once at each address; the addresses."""
+    lost: list[str] = []
+
+    def answer(route: Route) -> None:
+        asked = route.request
+        is_asked = asked.resource_type == "fetch" or "plotly" in asked.url
+        if is_asked and asked.url not in lost:
+            lost.append(asked.url)
+            route.abort()
+        else:
+            route.continue_()
+
+    page.route("**/*", answer)
+    return lost
+
+
+# ── Answers that are lost ───────────────────────────────────────────────────────────────
+
+
+def test_a_comparison_shows_all_although_each_first_answer_is_lost(look, finished, another):
+    page = look().page
+    lost = lose_first_answers(page)
+    state = 'data-state="'
+
+    def still_waiting(route: Route) -> None:
+        if route.request.resource_type != "document":
+            route.fallback()
+            return
+        head, _, rest = route.fetch().text().partition(state)
+        route.fulfill(body=head + state + "waiting" + rest[rest.index('"') :])
+
+    page.route("**/compare?*", still_waiting)
+    page.goto(f"/compare?tasks={finished},{another}")
+    mark(page)
+
+    for place in ("[data-chart=excess]", "#curves"):
+        page.locator(place).scroll_into_view_if_needed()
+        chart = page.locator(f"{place}.js-plotly-plot, {place} .js-plotly-plot").first
+        expect(chart.locator(".scatterlayer .trace")).to_have_count(2)
+    expect(page.locator("#correlation table")).to_be_visible()
+    assert page.url in lost
+    assert is_same(page)
+
+
+def test_the_list_tells_of_an_end_although_the_answer_was_lost(stage: Stage, look, running_task):
+    page = look().page
+    status = page.locator(f'tr[data-task="{running_task}"] .status')
+    expect(status).to_have_text("running")
+    lost = lose_first_answers(page)
+
+    stage.platform.client.act(running_task, "cancel")
+
+    expect(status).to_have_text("cancelled")
+    assert lost == [page.url]
+
+
+def test_the_list_shows_a_new_task_where_the_browsers_clock_is_fast(stage: Stage, look):
+    page = look().page
+    page.add_init_script("const now = Date.now; Date.now = () => now() + 3600e3")
+    page.goto("/")
+
+    task_id = stage.submit(name="From the past")
+
+    expect(page.locator(f'tr[data-task="{task_id}"]')).to_be_visible()
+    stage.platform.client.final(task_id, within_s=200)
+
+
+# ── A web process that is killed ────────────────────────────────────────────────────────
+
+
+def test_a_killed_web_process_costs_the_list_and_a_comparison_nothing(
+    stage: Stage, look, finished, another
+):
+    doomed = stage.submit(name="Doomed", rounds=5)
+    stage.platform.client.final(doomed, within_s=200)
+    page = look().page
+    row = page.locator(f'tr[data-task="{doomed}"]')
+    expect(row).to_be_visible()
+    compared = page.context.new_page()
+    compared.set_viewport_size({"width": 1280, "height": 100})
+    compared.goto(f"/compare?tasks={finished},{another}")
+    mark(page)
+    mark(compared)
+
+    stage.platform.kill("web")
+    expect(page.locator("#alive")).to_have_attribute("data-state", "away")
+    stage.platform.manage("shell", "-v0", "-c", DELETE.format(doomed))
+    compared.locator("#curves").scroll_into_view_if_needed()
+    stage.platform.start(workers=1)
+
+    expect(row).to_have_count(0)
+    expect(compared.locator("#curves .js-plotly-plot .scatterlayer .trace").first).to_be_attached()
+    fresh = stage.submit(name="After the restart", rounds=5)
+    expect(page.locator(f'tr[data-task="{fresh}"] .status')).to_have_text("completed")
+    assert is_same(page)
+    assert is_same(compared)
