@@ -1,7 +1,10 @@
 """The pages where answers are lost, lines are cut and the web process dies: each finds its way."""
 
+import json
+from collections.abc import Callable
+
 import pytest
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Page, Route, WebSocketRoute, expect
 
 from tests.browser.conftest import Stage
 
@@ -48,6 +51,20 @@ def lose_first_answers(page: Page) -> list[str]:
 
 
 # ── Answers that are lost ───────────────────────────────────────────────────────────────
+
+
+def test_a_task_page_shows_all_although_each_first_answer_is_lost(look, finished):
+    page = look().page
+    lost = lose_first_answers(page)
+
+    page.goto(f"/tasks/{finished}")
+    for place in ("[data-chart=return]", "#curves"):
+        page.locator(place).scroll_into_view_if_needed()
+        chart = page.locator(f"{place}.js-plotly-plot, {place} .js-plotly-plot").first
+        expect(chart.locator(".scatterlayer .trace").first).to_be_attached()
+
+    for part in ("/report", "/metrics", "plotly"):
+        assert any(part in one for one in lost), part
 
 
 def test_a_comparison_shows_all_although_each_first_answer_is_lost(look, finished, another):
@@ -127,3 +144,100 @@ def test_a_killed_web_process_costs_the_list_and_a_comparison_nothing(
     expect(page.locator(f'tr[data-task="{fresh}"] .status')).to_have_text("completed")
     assert is_same(page)
     assert is_same(compared)
+
+
+# ── What a socket tells ─────────────────────────────────────────────────────────────────
+
+
+def tell(page: Page, task_id: str, make: Callable[[Page], dict[str, object]]) -> None:
+    """Load the task's page and give it one message alone, made of the page as it stands."""
+    sockets: list[WebSocketRoute] = []
+    page.route_web_socket("**/ws/train/*", lambda socket: sockets.append(socket))
+    page.goto(f"/tasks/{task_id}")
+    expect(page.locator("#alive")).to_have_attribute("data-state", "live")
+    mark(page)
+    sockets[0].send(json.dumps(make(page)))
+
+
+def state(page: Page, **changes: object) -> dict[str, object]:
+    seq = int(page.locator("#task").get_attribute("data-seq") or 0)
+    attempt = int(page.locator("#task").get_attribute("data-attempt") or 0)
+    now = {"status": "running", "stage": "fit", "progress": 50.0, "message": ""}
+    return {"seq": seq + 1, "attempt": attempt, "timestamp": "", "data": {}, **now, **changes}
+
+
+def test_a_snapshot_of_a_task_that_has_ended_shows_its_result(look, running_task):
+    page = look().page
+
+    tell(page, running_task, lambda page: state(page, type="snapshot", status="completed"))
+
+    page.wait_for_function("() => window.same === undefined")
+
+
+def test_a_snapshot_shows_the_stage(look, running_task):
+    page = look().page
+
+    tell(page, running_task, lambda page: state(page, type="snapshot", stage="predict"))
+
+    expect(page.locator('.stages [data-stage="predict"]')).to_have_attribute("data-state", "now")
+    expect(page.locator('.stages [data-stage="fit"]')).to_have_attribute("data-state", "done")
+    assert is_same(page)
+
+
+def test_what_of_a_chunk_is_known_is_not_shown_twice(look, finished):
+    page = look().page
+
+    def overlapping(page: Page) -> dict[str, object]:
+        end = int(page.locator("#task").get_attribute("data-log-next") or 0)
+        known = page.locator("#log").text_content()[-6:]
+        text = f"{known}née\n"
+        chunk = {"offset": end - 6, "size": len(text.encode()), "text": text}
+        return state(page, type="log", status="completed", data=chunk)
+
+    page.goto(f"/tasks/{finished}")
+    before = page.locator("#log").text_content()
+    tell(page, finished, overlapping)
+
+    page.wait_for_function("() => document.querySelector('#log').textContent.includes('née')")
+    assert page.locator("#log").text_content() == f"{before}née\n"
+
+
+def test_a_new_attempt_takes_the_curves_of_the_old_one_away(look, running_task):
+    page = look().page
+    charts = page.locator("#curves .js-plotly-plot")
+
+    def started(page: Page) -> dict[str, object]:
+        page.locator("#curves").scroll_into_view_if_needed()
+        expect(charts.first).to_be_attached()
+        return state(page, type="started", attempt=2, data={"worker": "worker-9"})
+
+    tell(page, running_task, started)
+
+    expect(page.locator("#no-curves")).to_be_visible()
+    expect(charts).to_have_count(0)
+    expect(page.locator("#log")).to_have_text("")
+
+
+# ── The log ─────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_search_is_of_the_whole_log(stage: Stage, look, another):
+    file = stage.platform.state_dir / "artifacts" / another / "1" / "log.txt"
+    short = file.read_text()
+    filler = "".join(f"filler {number} {'é' * 50}\n" for number in range(30_000))
+    page = look().page
+    try:
+        file.write_text(short + filler)
+        page.goto(f"/tasks/{another}")
+        expect(page.locator("#log")).not_to_contain_text("leader: attempt")
+
+        page.fill("#log-search", "leader: attempt 1")
+        expect(page.locator("#log mark")).to_have_count(1)
+        page.fill("#log-search", "filler")
+        expect(page.locator("#log")).to_contain_text("The last 1000 of 30000 lines")
+        page.fill("#log-search", "nowhere in it")
+        expect(page.locator("#log")).to_have_text("No line has that.")
+        page.fill("#log-search", "")
+        expect(page.locator("#log")).to_contain_text("filler 29999")
+    finally:
+        file.write_text(short)
