@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, Route, WebSocketRoute, expect
 
-from tests.browser.conftest import Stage
+from tests.browser.conftest import ENDLESS, Stage
 
 pytestmark = [
     pytest.mark.browser,
@@ -241,3 +241,25 @@ def test_a_search_is_of_the_whole_log(stage: Stage, look, another):
         expect(page.locator("#log")).to_contain_text("filler 29999")
     finally:
         file.write_text(short)
+
+
+# ── Workers ─────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_workers_page_follows_what_they_run_and_keeps_open_what_is_open(stage: Stage, look):
+    page = look().page
+    page.goto("/workers")
+    expect(page.locator("#alive")).to_have_attribute("data-state", "live")
+    mark(page)
+    page.locator("#workers article summary").click()
+
+    task_id = stage.submit(name="On a worker", **ENDLESS)
+    running = page.locator(f'#workers [data-task="{task_id}"]')
+    expect(running.locator("[data-show]")).to_contain_text("fit")
+    expect(page.locator("#workers article .status")).to_have_text("working")
+    assert page.locator("#workers article details").get_attribute("open") is not None
+
+    stage.platform.client.act(task_id, "cancel")
+    expect(running).to_have_count(0)
+    expect(page.locator("#workers article .status")).to_have_text("idle")
+    assert is_same(page)
