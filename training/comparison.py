@@ -35,11 +35,18 @@ def compare(tasks: Sequence[TrainingTask], *, points: int) -> dict[str, Any]:
     """
     return {
         "tasks": [_short(task) for task in tasks],
+        **side_by_side(tasks),
+        "curves": [curve for task in tasks if (curve := _curve(task, points))],
+    }
+
+
+def side_by_side(tasks: Sequence[TrainingTask]) -> dict[str, Any]:
+    """What the rows tell, without a look into files."""
+    return {
         "same_data": len({(task.dataset, task.dataset_version) for task in tasks}) == 1,
         "same_test": len({(task.test_from, task.test_to) for task in tasks}) == 1,
         "metrics": metrics([task.result.get("metrics", {}) for task in tasks]),
         "differences": differences([task.config for task in tasks]),
-        "curves": [curve for task in tasks if (curve := _curve(task, points))],
     }
 
 

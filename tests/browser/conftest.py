@@ -14,11 +14,13 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 
 from tests.e2e import market, workflows
 from tests.e2e.platform_processes import Platform, running
+from tests.e2e.waiting import until
 
 PASSWORD = "unused-9x"
 # Deadlines, not expectations: a busy machine may take its time.
 DEADLINE_MS = 90_000
 expect.set_options(timeout=DEADLINE_MS)
+ENDLESS: dict[str, object] = {"rounds": 100_000, "instruments": 15}
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 
@@ -74,6 +76,42 @@ def stage(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         ground = market.import_into(platform)
         platform.start(workers=1)
         yield Stage(platform, ground)
+
+
+@pytest.fixture(scope="package")
+def finished(stage: Stage) -> str:
+    """A completed task with all its records."""
+    task_id = stage.submit(name="Finished <b>one</b>")
+    task = stage.platform.client.final(task_id, within_s=200)
+    assert task["status"] == "completed", task["error"]
+    return task_id
+
+
+@pytest.fixture(scope="package")
+def another(stage: Stage) -> str:
+    """A second completed task, to be compared."""
+    task_id = stage.submit(name="Finished two", rounds=5)
+    assert stage.platform.client.final(task_id, within_s=200)["status"] == "completed"
+    return task_id
+
+
+@pytest.fixture(scope="package")
+def failed(stage: Stage) -> str:
+    """A task that ran out of its time."""
+    task_id = stage.submit(name="Too long", timeout_s=1, **ENDLESS)
+    assert stage.platform.client.final(task_id, within_s=200)["status"] == "failed"
+    return task_id
+
+
+@pytest.fixture
+def running_task(stage: Stage) -> Iterator[str]:
+    """A task in its fit, as long as the test needs it."""
+    task_id = stage.submit(name="Endless", **ENDLESS)
+    client = stage.platform.client
+    until(lambda: client.task(task_id)["stage"] == "fit", what="the fit", within_s=200)
+    yield task_id
+    client.act(task_id, "cancel")
+    client.final(task_id, within_s=120)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import pytest
 from axe_playwright_python.base import AXE_FILE_PATH
 from playwright.sync_api import Page, expect
 
+from tests.browser.conftest import ENDLESS
 from tests.e2e import workflows
 from tests.e2e.waiting import until
 
@@ -18,44 +19,6 @@ pytestmark = [
 ]
 
 NASTY = '<script>window.broken = 1</script><img src=x onerror="window.broken = 1">'
-ENDLESS = {"rounds": 100_000, "instruments": 15}
-
-
-@pytest.fixture(scope="package")
-def finished(stage) -> str:
-    """A completed task with all its records."""
-    task_id = stage.submit(name="Finished <b>one</b>")
-    task = stage.platform.client.final(task_id, within_s=200)
-    assert task["status"] == "completed", task["error"]
-    return task_id
-
-
-@pytest.fixture(scope="package")
-def another(stage) -> str:
-    """A second completed task, to be compared."""
-    task_id = stage.submit(name="Finished two", rounds=5)
-    assert stage.platform.client.final(task_id, within_s=200)["status"] == "completed"
-    return task_id
-
-
-@pytest.fixture(scope="package")
-def failed(stage) -> str:
-    """A task that ran out of its time."""
-    task_id = stage.submit(name="Too long", timeout_s=1, **ENDLESS)
-    assert stage.platform.client.final(task_id, within_s=200)["status"] == "failed"
-    return task_id
-
-
-@pytest.fixture
-def running_task(stage):
-    """A task in its fit, as long as the test needs it."""
-    task_id = stage.submit(name="Endless", **ENDLESS)
-    client = stage.platform.client
-    until(lambda: client.task(task_id)["stage"] == "fit", what="the fit", within_s=200)
-    yield task_id
-    client.act(task_id, "cancel")
-    client.final(task_id, within_s=120)
-
 
 # ── Flows ───────────────────────────────────────────────────────────────────────────────
 
@@ -102,6 +65,7 @@ def test_the_list_follows_a_task_without_a_reload(stage, look):
     row = page.locator(f'tr[data-task="{task_id}"]')
     expect(row).to_be_visible()
     expect(row.locator(".status")).to_have_text("running")
+    assert page.evaluate("() => window.same")
     row.locator("input").check()
     page.locator("button[value=cancel]").click()
     page.click("text=Yes, cancel")

@@ -1,12 +1,13 @@
 """Artifacts in a far store: put by a worker, fetched by another host, removed with their task."""
 
-from datetime import timedelta
+from datetime import date, timedelta
 
 import pytest
 from django.core.files.storage import FileSystemStorage
 from django.core.management import call_command
 from django.utils import timezone
 
+from tests.factories import METRICS
 from training import archive, attempt_log, backups, depot, lifecycle, services
 from training.errors import StoreAway
 from training.models import TrainingTask
@@ -105,6 +106,24 @@ def test_a_store_that_is_away_is_told_as_such(make_task, settings, tmp_path, far
     with pytest.raises(StoreAway, match="no route to host"):
         archive.folder(task, 1)
     assert api.get(f"/api/tasks/{task.id}/log?attempt=1").status_code == 503
+
+
+def test_pages_say_that_a_store_is_away_and_show_the_rest(client, owner, make_task, settings, far):
+    use(settings, f"{__name__}.Broken", far)
+    failed = make_task(status=Status.FAILED)
+    period = {"test_from": date(2018, 1, 1), "test_to": date(2018, 12, 31)}
+    completed = make_task(status=Status.COMPLETED, result={"metrics": METRICS}, **period)
+    client.force_login(owner)
+
+    for task in (failed, completed):
+        answer = client.get(f"/tasks/{task.id}")
+        assert answer.status_code == 200
+        assert "out of reach: the store of artifacts did not give" in answer.content.decode()
+    board = client.get("/leaderboard")
+
+    assert board.status_code == 200
+    assert "no route to host" in board.content.decode()
+    assert "2018-01-01 – 2018-12-31" in board.content.decode()
 
 
 def test_files_go_with_their_task_wherever_they_are(make_task, settings, tmp_path, far, owner):

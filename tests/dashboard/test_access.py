@@ -56,6 +56,8 @@ def test_signing_in_leads_back_and_out_again(browser_of, owner, dataset):
 
     page = browser.post("/sign-in", {"username": "owner", "password": "wrong"})
     assert "correct username" in page.content.decode()
+    for way in ("make run", "qlib-manage createsuperuser"):
+        assert way in page.content.decode()
     answer = browser.post(
         "/sign-in?next=/datasets",
         {"username": "owner", "password": "owner-secret", "next": "/datasets"},
@@ -63,6 +65,30 @@ def test_signing_in_leads_back_and_out_again(browser_of, owner, dataset):
     assert answer.url == "/datasets"
     assert browser.post("/sign-out").url == "/sign-in"
     assert browser.get("/").status_code == 302
+
+
+@pytest.mark.parametrize(
+    ("deed", "page"),
+    [
+        ("/tasks/{}/cancel", "/tasks/{}"),
+        ("/tasks/act", "/"),
+        ("/workers/worker-1/drain", "/workers"),
+    ],
+)
+def test_who_was_signed_out_before_a_deed_comes_back_to_its_page(
+    browser_of, owner, make_task, deed, page
+):
+    task = make_task()
+    browser = browser_of(None)
+    deed, page = deed.format(task.id), page.format(task.id)
+
+    asked = browser.post(deed)
+    form = {"username": "owner", "password": "owner-secret", "next": deed}
+    back = browser.post(asked.url, form, follow=True)
+
+    assert back.redirect_chain == [(deed, 302), (page, 302)]
+    assert "nothing was done" in back.content.decode()
+    assert TrainingTask.objects.get(pk=task.id).status == Status.PENDING
 
 
 def test_every_answer_forbids_foreign_and_inline_code(browser, make_task):

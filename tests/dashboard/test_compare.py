@@ -28,6 +28,21 @@ def test_the_best_is_marked_and_only_differences_are_shown(browser, make_task):
     assert "seed" not in differences
 
 
+def test_what_makes_figures_unfair_is_named(browser, make_task):
+    one = done(make_task, "one", metrics={}, test_from="2018-01-01")
+    other = done(make_task, "other", metrics={}, test_from="2019-01-01")
+    newer = done(make_task, "newer", metrics={}, test_from="2018-01-01", dataset_version="v2")
+
+    def told(*tasks):
+        ids = ",".join(task.id for task in tasks)
+        text = browser.get(f"/compare?tasks={ids}").content.decode()
+        return re.findall("These tasks differ in ([a-z ]+):", text)
+
+    assert told(one, other) == ["test period"]
+    assert told(one, newer) == ["data"]
+    assert told(other, newer) == ["data and test period"]
+
+
 def test_what_is_not_ones_own_is_left_out_and_said(browser, make_task, stranger):
     mine = [done(make_task, f"mine {n}", metrics={"ic": 0.01}) for n in range(2)]
     foreign = done(make_task, "foreign", metrics={"ic": 0.9}, owner=stranger)

@@ -24,6 +24,22 @@ def test_without_a_dataset_the_page_says_how_to_get_one(browser):
     assert "import_market" in browser.get("/new").content.decode()
 
 
+def test_a_default_dataset_that_is_none_is_told_as_such(browser, dataset, settings):
+    settings.DEFAULT_DATASET = "gone"
+
+    text = browser.get("/new").content.decode()
+
+    assert "names gone, which is not here" in text
+    assert "There is no dataset yet" not in text
+    assert 'href="/new?dataset=demo"' in text
+
+
+def test_without_a_preset_that_runs_the_page_asks_for_a_workflow(browser, dataset):
+    Preset.objects.all().delete()
+
+    assert "Paste a Qlib workflow" in browser.get("/new").content.decode()
+
+
 @pytest.mark.parametrize("deed", ["check", "start"])
 def test_faults_stand_beside_the_text_that_has_them(browser, dataset, deed):
     text = WORKFLOW.replace("num_leaves:", "num_leave:")

@@ -83,13 +83,27 @@ def test_a_completed_task_shows_its_numbers_with_their_source(browser, make_task
     for expected in (
         "0.0123",
         "−5.00%",
-        "SigAnaRecord",
         "abcdef012345",
         "1 m 15 s",
         "0.9.7",
         "2.0 KiB",
     ):
         assert expected in text, expected
+
+
+def test_the_records_are_named_that_computed_the_numbers(browser, owner):
+    whole = result_files.report_of(result_files.waves(30))
+    mine = {"task": {"record": [{"class": "SignalRecord"}, {"class": "HFSignalRecord"}]}}
+    no_backtest = {name: whole[name] for name in whole if name != "portfolio"}
+    task = result_files.completed(owner, report=no_backtest, config=mine)
+
+    told = page(browser, task).partition('aria-label="Result"')[2].partition("</section>")[0]
+
+    assert "IC figures by Qlib's HFSignalRecord." in told
+    assert "SigAnaRecord" not in told
+    assert "PortAnaRecord" not in told
+    full = page(browser, result_files.completed(owner, report=whole, config={"task": {}}))
+    assert "by Qlib's PortAnaRecord, of the excess return" in full
 
 
 def test_deeds_lead_where_one_wants_to_be(browser, make_task, dataset, tmp_path):

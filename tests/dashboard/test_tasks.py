@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from training.events import instant
 from training.models import TrainingTask
 from training.states import Status
 
@@ -27,6 +28,16 @@ def test_filters_in_the_address_narrow_the_list(browser, make_task):
         "?ordering=-ic": ["beta two", "alpha one"],
     }.items():
         assert names(browser.get("/" + query)) == expected, query
+
+
+def test_a_narrowed_list_says_too_how_new_the_newest_task_is(browser, make_task, stranger):
+    make_task(name="old")
+    mine = make_task(name="new")
+    make_task(name="foreign", owner=stranger)
+
+    text = browser.get("/?q=old").content.decode()
+
+    assert f'data-newest="{instant(mine.created_at)}"' in text
 
 
 def test_a_filter_without_sense_is_told_and_left_out(browser, make_task):

@@ -9,7 +9,7 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
-from django.views.decorators.http import require_POST
+from django.views.decorators.http import require_http_methods
 
 from training import errors, services
 from training.models import TrainingTask
@@ -40,11 +40,13 @@ QUESTIONS = {
 
 
 @login_required
-@require_POST
+@require_http_methods(["GET", "HEAD", "POST"])
 def on_one(request: HttpRequest, task_id: str, deed: str) -> HttpResponse:
     """Do one deed to one task, then show where it led."""
     if deed not in DEEDS:
         raise Http404
+    if request.method != "POST":
+        return not_done(request, reverse("page-task", args=[task_id]))
     act, done = DEEDS[deed]
     if deed == "delete" and request.POST.get("sure") != "yes":
         return _ask(request, deed, [task_id])
@@ -66,9 +68,11 @@ def on_one(request: HttpRequest, task_id: str, deed: str) -> HttpResponse:
 
 
 @login_required
-@require_POST
+@require_http_methods(["GET", "HEAD", "POST"])
 def on_many(request: HttpRequest) -> HttpResponse:
     """Do one deed to the chosen tasks, after a question; tell of each refused one why."""
+    if request.method != "POST":
+        return not_done(request, reverse("page-tasks"))
     chosen = list(dict.fromkeys(request.POST.getlist("task")))[:AT_ONCE]
     deed = request.POST.get("deed", "")
     if deed == "compare":
@@ -82,6 +86,15 @@ def on_many(request: HttpRequest) -> HttpResponse:
         return _ask(request, deed, chosen)
     _each(request, deed, chosen)
     return HttpResponseRedirect(reverse("page-tasks"))
+
+
+def not_done(request: HttpRequest, page: str) -> HttpResponse:
+    """Back to the page, for a deed that came by GET.
+
+    Who presses a button when the session is over comes back so from signing in.
+    """
+    messages.warning(request, "You had been signed out: nothing was done, press the button again")
+    return HttpResponseRedirect(page)
 
 
 def _each(request: HttpRequest, deed: str, chosen: list[str]) -> None:

@@ -34,12 +34,10 @@ def show(request: HttpRequest) -> HttpResponse:
         finished = mine.filter(status=Status.COMPLETED).order_by("-created_at")
         context["offered"] = finished.defer("config", "posted", "result")[:OFFERED]
     else:
-        results = [task.result.get("metrics", {}) for task in tasks]
-        rows = comparison.metrics(results)
+        context |= comparison.side_by_side(tasks)
+        rows = context["metrics"]
         context["metrics"] = [row for row in rows if row["name"] in SHOWN_FIRST]
         context["more_metrics"] = [row for row in rows if row["name"] not in SHOWN_FIRST]
-        context["differences"] = comparison.differences([task.config for task in tasks])
-        context["same_test"] = len({_board(task) for task in tasks}) == 1
         context["correlation"] = _correlation(tasks)
     return render(request, "training/pages/compare.html", context)
 
@@ -48,11 +46,6 @@ def _asked(request: HttpRequest) -> list[str]:
     """Ids out of `?tasks=a,b` and `?task=a&task=b`, each once, in their order."""
     listed = request.GET.get("tasks", "").split(",")
     return [one for one in dict.fromkeys([*listed, *request.GET.getlist("task")]) if one]
-
-
-def _board(task: TrainingTask) -> tuple[Any, ...]:
-    """What results can be compared on."""
-    return task.dataset, task.dataset_version, task.test_from, task.test_to
 
 
 def _correlation(tasks: list[TrainingTask]) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 import json
 from typing import Any, cast
 
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.models import AbstractBaseUser
@@ -19,6 +20,12 @@ YAML = "application/yaml"
 NO_DATASET = """\
 # There is no dataset yet. Import one, then load this page again:
 #   manage.py import_market NAME bars.parquet
+"""
+NO_DEFAULT = """\
+# PLATFORM_DEFAULT_DATASET names {wanted}, which is not here. Choose another dataset.
+"""
+NO_PRESET = """\
+# There is no preset that can run here. Paste a Qlib workflow.
 """
 
 
@@ -62,15 +69,16 @@ def _page(
     verdict: Any = None,
 ) -> HttpResponse:
     dataset, offers = _offers(request)
+    names = list(Dataset.objects.order_by("name").values_list("name", flat=True))
     if not text and request.method != "POST":
         offer = next((one for one in offers if one.runnable), None)
-        text, chosen = (offer.workflow, offer.name) if offer else (NO_DATASET, "")
+        text, chosen = (offer.workflow, offer.name) if offer else (_why_empty(dataset, names), "")
     context = {
         "text": text,
         "chosen": chosen,
         "offers": offers,
         "dataset": dataset,
-        "datasets": Dataset.objects.order_by("name").values_list("name", flat=True),
+        "others": [name for name in names if name != dataset],
         "faults": [fault.as_dict() for fault in faults],
         "warnings": [one.as_dict() for one in verdict.warnings] if verdict else [],
         "estimate": verdict.estimate.as_dict() if verdict and verdict.estimate else None,
@@ -78,6 +86,13 @@ def _page(
     }
     status = 400 if faults else 200
     return render(request, "training/pages/new.html", context, status=status)
+
+
+def _why_empty(dataset: str, names: list[str]) -> str:
+    """What stands in the editor where there is no preset to begin with."""
+    if not names:
+        return NO_DATASET
+    return NO_PRESET if dataset else NO_DEFAULT.format(wanted=settings.DEFAULT_DATASET)
 
 
 def _offers(request: HttpRequest) -> tuple[str, list[presets.Offer]]:

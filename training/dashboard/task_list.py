@@ -10,6 +10,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_safe
 
 from training.errors import InvalidCursor
+from training.events import instant
 from training.models import Dataset, TrainingTask
 from training.states import Status
 from training.task_lists import ORDERINGS, page, wanted
@@ -53,10 +54,12 @@ def show(request: HttpRequest) -> HttpResponse:
     filters.is_valid()
     asked = filters.asked
     ordering = asked.get("ordering", "-created_at")
-    tasks = TrainingTask.objects.visible_to(request.user).filter(wanted(asked))
+    mine = TrainingTask.objects.visible_to(request.user)
+    # Read before the rows: a task made in between is told of twice rather than never.
+    newest = mine.order_by("-created_at").values_list("created_at", flat=True).first()
     try:
         found = page(
-            tasks.select_related("owner").defer(*_UNSEEN),
+            mine.filter(wanted(asked)).select_related("owner").defer(*_UNSEEN),
             ordering=ordering,
             cursor=asked.get("cursor", ""),
             limit=PAGE,
@@ -65,6 +68,7 @@ def show(request: HttpRequest) -> HttpResponse:
         return HttpResponseRedirect(reverse("page-tasks"))
     context = {
         "tasks": found.tasks,
+        "newest": instant(newest) or "",
         "next": found.cursor,
         "asked": asked,
         "filters": filters,

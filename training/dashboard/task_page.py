@@ -19,6 +19,7 @@ from training.errors import NotFinished, NotFound
 from training.models import HEADLINES, TrainingTask
 from training.states import EventKind, Stage, Status
 
+from .cures import cure_of
 from .words import plain
 
 LOG_SHOWN = 48_000
@@ -29,20 +30,6 @@ LAST_WORDS = 15
 
 ROWS_OF_DAY = 20
 """The largest positions, and the best scores, of the chosen day."""
-
-CURES = {
-    "invalid_config": "Mend the workflow: “Clone and edit” shows the faults at their lines.",
-    "out_of_memory": "Use fewer instruments, a shorter time or fewer columns, or give the worker "
-    "more memory (PLATFORM_TRAINING_MEMORY_BYTES).",
-    "timed_out": "Raise platform.timeout_s in the workflow, or make the training shorter.",
-    "worker_lost": "The worker vanished each time. Look at its host, then run it again.",
-    "host_lost": "The engine host vanished each time. Look at its machine, then run it again.",
-    "training_killed": "Something outside the platform ended the process: look at the host's "
-    "kernel log, then run it again.",
-    "training_error": "The traceback below names the place in Qlib. Mend the workflow by “Clone "
-    "and edit”, then start it.",
-    "disk_full": "Free some space on the worker's disk, then run it again.",
-}
 
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 STAGES = tuple(stage for stage in Stage if stage != Stage.QUEUED)
@@ -74,7 +61,7 @@ def show(request: HttpRequest, task_id: str) -> HttpResponse:
         "curves": list(_curves(task)),
         "log": log,
         "last_words": "\n".join(log["text"].splitlines()[-LAST_WORDS:]),
-        "cure": CURES.get(task.error_code, "Read the end of the log, then run it again."),
+        "cure": cure_of(task.error_code),
         "headlines": _headlines(task),
         "metrics": task.result.get("metrics", {}),
         **_report(task),

@@ -8,11 +8,13 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import require_http_methods, require_safe
 
 from training import crew, services
 from training.errors import NotAllowed, NotFound
 from training.models import TrainingTask
+
+from .acting import not_done
 
 
 @login_required
@@ -33,9 +35,11 @@ def show(request: HttpRequest) -> HttpResponse:
 
 
 @login_required
-@require_POST
+@require_http_methods(["GET", "HEAD", "POST"])
 def drain(request: HttpRequest, name: str) -> HttpResponse:
     """Let a worker take nothing more, or work again."""
+    if request.method != "POST":
+        return not_done(request, reverse("page-workers"))
     draining = request.POST.get("draining") == "yes"
     try:
         services.drain(name, user=cast(AbstractBaseUser, request.user), draining=draining)

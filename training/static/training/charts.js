@@ -1,24 +1,30 @@
 // Charts by plotly.js, loaded only where a chart comes into view, in the page's own colours.
 
+import { insist } from "./live.js";
+
 let loading = null;
-const drawn = new Set();
+const drawn = new Map();
 
 /** plotly.js, once. source: its address. */
 export function plotly(source) {
-  loading ??= new Promise((done, failed) => {
-    // Plotly looks for this mark, and then writes no styles of its own: the page's policy
-    // forbids them. What it needs is in pages.css.
-    const mark = document.createElement("meta");
-    mark.id = "plotly.js-style-global";
-    mark.className = "no-inline-styles";
-    document.head.append(mark);
+  loading ??= load(source);
+  return loading;
+}
+
+function load(source) {
+  // Plotly looks for this mark, and then writes no styles of its own: the page's policy
+  // forbids them. What it needs is in pages.css.
+  const mark = document.createElement("meta");
+  mark.id = "plotly.js-style-global";
+  mark.className = "no-inline-styles";
+  document.head.append(mark);
+  return insist(() => new Promise((done) => {
     const script = document.createElement("script");
     script.src = source;
     script.onload = () => done(window.Plotly);
-    script.onerror = () => failed(new Error("plotly.js could not be loaded"));
+    script.onerror = () => done(null);
     document.head.append(script);
-  });
-  return loading;
+  }));
 }
 
 /** Calls draw() once the element is about to be seen. */
@@ -98,7 +104,7 @@ export async function draw(element, source, traces, what) {
   const Plotly = await plotly(source);
   element.classList.remove("waiting");
   const about = { ...what, rows: traces.length };
-  drawn.add({ element, about });
+  drawn.set(element, about);
   // Drag to zoom, double click to see all again; no bar of buttons.
   const config = { responsive: true, displayModeBar: false };
   entitle(element, what.title);
@@ -120,6 +126,12 @@ export async function redraw(element, source, traces, what) {
   if (!element.classList.contains("js-plotly-plot")) return draw(element, source, traces, what);
   const Plotly = await plotly(source);
   return Plotly.react(element, coloured(traces), layout({ ...what, rows: traces.length }));
+}
+
+/** Takes the chart away, with its title and the cell that holds both. */
+export function erase(element) {
+  if (drawn.delete(element)) window.Plotly.purge(element);
+  element.parentElement.remove();
 }
 
 export const lines = (x, series, more = {}) =>
@@ -151,7 +163,7 @@ export function curveWords(measure) {
 addEventListener("themechange", async () => {
   if (!loading) return;
   const Plotly = await loading;
-  for (const { element, about } of drawn) {
+  for (const [element, about] of drawn) {
     const fresh = layout(about);
     Plotly.relayout(element, fresh);
     const own = colours();

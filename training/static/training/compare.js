@@ -1,6 +1,6 @@
 // Curves of several tasks over each other, each task in a colour of its own.
 import { curveWords, draw, lines, paintSwatches, whenSeen } from "./charts.js";
-import { el, plain } from "./live.js";
+import { anew, ask, el, plain, sleep } from "./live.js";
 
 const ids = el("#compare").dataset.tasks.split(",");
 const names = [...document.querySelectorAll("th[data-name] a")].map((link) => link.textContent);
@@ -16,8 +16,13 @@ const said = ids.map((id, number) =>
     ? plain(names[number])
     : `${plain(names[number])} (${id.slice(5, 9)})`);
 
-const reports = ids.map((id) =>
-  fetch(`/api/tasks/${id}/report?points=${POINTS}`).then((answer) => (answer.ok ? answer.json() : {})));
+/** What the API says of a task; nothing where it has nothing. */
+async function told(id, what) {
+  const { ok, text } = await ask(`/api/tasks/${id}/${what}`);
+  return ok ? JSON.parse(text) : {};
+}
+
+const reports = ids.map((id) => told(id, `report?points=${POINTS}`));
 
 const added = (values) => {
   let sum = 0;
@@ -51,10 +56,9 @@ for (const place of document.querySelectorAll("[data-chart]")) {
 }
 
 whenSeen(el("#curves"), async () => {
-  const answers = await Promise.all(ids.map((id) => fetch(`/api/tasks/${id}/metrics?points=${CURVE_POINTS}`)));
-  const told = await Promise.all(answers.map((answer) => answer.json()));
+  const curves = await Promise.all(ids.map((id) => told(id, `metrics?points=${CURVE_POINTS}`)));
   const measures = new Map();
-  told.forEach(({ results = [] }, number) => {
+  curves.forEach(({ results = [] }, number) => {
     for (const { name, step, value } of results) {
       if (name.startsWith("train")) continue;
       if (!measures.has(name)) measures.set(name, new Map());
@@ -79,12 +83,14 @@ whenSeen(el("#curves"), async () => {
 
 /** What a worker computes is there a little later. */
 async function lookForCorrelation() {
-  const answer = await fetch(location.href);
-  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").querySelector("#correlation");
-  if (fresh && fresh.dataset.state !== "waiting") el("#correlation").replaceWith(document.adoptNode(fresh));
-  else setTimeout(lookForCorrelation, 3000);
+  while (el("#correlation")?.dataset.state === "waiting") {
+    await sleep(2000);
+    const fresh = await anew("#correlation");
+    if (!fresh) return;
+    if (fresh.dataset.state !== "waiting") el("#correlation").replaceWith(fresh);
+  }
 }
-if (el("#correlation")?.dataset.state === "waiting") setTimeout(lookForCorrelation, 1500);
+lookForCorrelation();
 
 const share = el("#share");
 if (share && navigator.clipboard) {

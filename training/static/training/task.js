@@ -1,6 +1,7 @@
-// One task, alive: each event replaces what it tells of; curves grow, the log is followed.
-import { curveWords, draw, lines, redraw, whenSeen } from "./charts.js";
-import { el, listen, plain } from "./live.js";
+// One task, alive: each event replaces what it tells of; curves grow, the log (log.js) is followed.
+import { curveWords, draw, erase, lines, redraw, whenSeen } from "./charts.js";
+import { ask, el, listen, percent, plain } from "./live.js";
+import { log } from "./log.js";
 
 const page = el("#task");
 const id = page.dataset.task;
@@ -8,7 +9,7 @@ const plotlySource = document.querySelector("script[data-plotly]").dataset.plotl
 const FINAL = new Set(["completed", "failed", "cancelled"]);
 const CURVE_POINTS = 1500;
 const SHOWN_POINTS = 4000;
-const LOG_CHARS_MAX = 600_000;
+const RELOAD_AFTER_MS = 400;
 
 let seq = Number(page.dataset.seq);
 const wasFinal = FINAL.has(page.dataset.status);
@@ -27,7 +28,7 @@ function show(told) {
   el("#status").textContent = told.status;
   el("#status").dataset.status = el("#bar").dataset.status = told.status;
   el("#progress").value = told.progress;
-  el("#percent").textContent = told.progress >= 100 ? "100 %" : `${told.progress.toFixed(1)} %`;
+  el("#percent").textContent = percent(told.progress);
   el("#message").textContent = plain(told.message ?? "");
   el("#finish").hidden = !(told.status === "running" && told.stage === "fit");
   el("#cancel").hidden = FINAL.has(told.status);
@@ -40,16 +41,17 @@ function showProgress(data) {
   el("#eta").textContent = data.eta_s == null ? "" : `${said(data.eta_s)} left`;
 }
 
-/** Only what was heard: a stage that was passed while nobody listened keeps no time. */
-function showStage(stage, at) {
+/** Only what was heard: a stage that was passed while nobody listened keeps no time.
+ * at: when it was entered, if that was heard. */
+function showStage(stage, at = "") {
   let reached = false;
   for (const step of document.querySelectorAll(".stages li")) {
     if (step.dataset.stage === stage) {
       reached = true;
+      if (at || step.dataset.state !== "now") step.dataset.since = at;
       step.dataset.state = "now";
-      step.dataset.since = at;
     } else if (!reached) {
-      if (step.dataset.state === "now" && step.dataset.since) {
+      if (at && step.dataset.state === "now" && step.dataset.since) {
         const took = (Date.parse(at) - Date.parse(step.dataset.since)) / 1000;
         step.querySelector("small").textContent = took < 10 ? `${took.toFixed(1)} s` : said(took);
       }
@@ -63,11 +65,13 @@ function showStage(stage, at) {
 
 function startOver(told) {
   page.dataset.attempt = told.attempt;
+  el("#count").textContent = el("#eta").textContent = "";
   for (const step of document.querySelectorAll(".stages li")) {
     step.dataset.state = "waiting";
     step.querySelector("small").textContent = "";
   }
-  if (told.data.worker) el("#worker").textContent = told.data.worker;
+  const worker = told.data.worker ?? told.data.task?.worker;
+  if (worker) el("#worker").textContent = worker;
   curves.clear();
   log.reset();
 }
@@ -95,7 +99,9 @@ const curves = {
 
   clear() {
     this.known.clear();
-    if (this.charts.size) this.show();
+    for (const place of this.charts.values()) erase(place);
+    this.charts.clear();
+    this.show();
   },
 
   /** Every so many of a long curve, and always its newest: a chart must not freeze the page. */
@@ -154,9 +160,11 @@ const curves = {
   },
 
   async load() {
-    const answer = await fetch(`/api/tasks/${id}/metrics?points=${CURVE_POINTS}`);
-    if (!answer.ok) return;
-    const { results } = await answer.json();
+    const { attempt } = page.dataset;
+    const { ok, text } = await ask(`/api/tasks/${id}/metrics?points=${CURVE_POINTS}`);
+    // What an attempt has told that is over by now is of no use.
+    if (!ok || attempt !== page.dataset.attempt) return;
+    const { results } = JSON.parse(text);
     // What came over the socket meanwhile is newer than this answer, or in it.
     const heard = new Map(this.known);
     this.known.clear();
@@ -166,100 +174,6 @@ const curves = {
     }
   },
 };
-
-// ── Log ────────────────────────────────────────────────────────────────────────────────
-
-const log = {
-  place: el("#log"),
-  next: Number(page.dataset.logNext),
-  text: el("#log").textContent,
-  wanted: "",
-  asking: false,
-
-  reset() {
-    this.next = 0;
-    this.text = "";
-    this.show();
-  },
-
-  add({ offset, size, text }) {
-    if (offset + size <= this.next) return;
-    if (offset > this.next) {
-      this.catchUp();
-      return;
-    }
-    this.next = offset + size;
-    this.append(text);
-  },
-
-  append(text) {
-    const clean = plain(text);
-    this.text += clean;
-    if (this.text.length > LOG_CHARS_MAX) {
-      this.text = this.text.slice(this.text.indexOf("\n", this.text.length - LOG_CHARS_MAX / 2) + 1);
-      this.show();
-    } else if (this.wanted) {
-      this.show();
-    } else {
-      this.place.append(clean);
-      this.follow();
-    }
-  },
-
-  async catchUp() {
-    if (this.asking) return;
-    this.asking = true;
-    try {
-      const answer = await fetch(`/api/tasks/${id}/log?offset=${this.next}`);
-      if (!answer.ok) return;
-      this.next = Number(answer.headers.get("X-Log-Next-Offset"));
-      this.append(await answer.text());
-    } finally {
-      this.asking = false;
-    }
-  },
-
-  show() {
-    if (!this.wanted) {
-      this.place.textContent = this.text;
-    } else {
-      const wanted = this.wanted.toLowerCase();
-      const found = this.text.split("\n").filter((one) => one.toLowerCase().includes(wanted));
-      this.place.replaceChildren(...found.flatMap((one) => [...marked(one, wanted), "\n"]));
-      if (!found.length) this.place.textContent = "No line has that.";
-    }
-    this.follow();
-  },
-
-  follow() {
-    if (el("#log-follow input").checked) this.place.scrollTop = this.place.scrollHeight;
-  },
-};
-
-function* marked(line, wanted) {
-  const low = line.toLowerCase();
-  let from = 0;
-  for (let at = low.indexOf(wanted); at >= 0; at = low.indexOf(wanted, from)) {
-    yield line.slice(from, at);
-    const mark = document.createElement("mark");
-    mark.textContent = line.slice(at, at + wanted.length);
-    yield mark;
-    from = at + wanted.length;
-  }
-  yield line.slice(from);
-}
-
-el("#log-search").hidden = el("#log-follow").hidden = false;
-el("#log-search").addEventListener("input", (event) => {
-  log.wanted = event.target.value;
-  log.show();
-});
-el("#log-follow input").addEventListener("change", () => log.follow());
-log.place.addEventListener("wheel", () => {
-  const atEnd = log.place.scrollHeight - log.place.scrollTop - log.place.clientHeight < 24;
-  if (!atEnd) el("#log-follow input").checked = false;
-});
-log.follow();
 
 // ── Report ─────────────────────────────────────────────────────────────────────────────
 
@@ -332,7 +246,8 @@ const REPORT = {
 function showReport(places) {
   let report = null;
   const load = () => {
-    report ??= fetch(`/api/tasks/${id}/report?points=6000`).then((answer) => answer.json());
+    report ??= ask(`/api/tasks/${id}/report?points=6000`)
+      .then(({ ok, text }) => (ok ? JSON.parse(text) : {}));
     return report;
   };
   for (const place of places) {
@@ -353,15 +268,30 @@ const HEARD = {
   stage: (told) => showStage(told.data.stage, told.timestamp),
   progress: (told) => showProgress(told.data),
   metric: (told) => curves.add(told.data.points),
-  log: (told) => log.add(told.data),
+  log: (told) => log.hear(told.data),
 };
+
+/** The task as it is now, for all that was told while nobody listened. */
+function takeSnapshot(told) {
+  seq = told.seq;
+  show(told);
+  if (reloadIfOver(told.status)) return;
+  if (String(told.attempt) !== page.dataset.attempt) startOver(told);
+  if (told.status === "running") showStage(told.stage);
+  curves.load();
+  log.catchUp();
+}
+
+/** The result, the error and the report come from the server as they will always be shown. */
+function reloadIfOver(status) {
+  const isOver = FINAL.has(status) && !wasFinal;
+  if (isOver) setTimeout(() => location.reload(), RELOAD_AFTER_MS);
+  return isOver;
+}
 
 function heard(told, socket) {
   if (told.type === "snapshot") {
-    seq = told.seq;
-    show(told);
-    curves.load();
-    log.catchUp();
+    takeSnapshot(told);
     return;
   }
   if (told.seq <= seq) return;
@@ -376,8 +306,7 @@ function heard(told, socket) {
   }
   show(told);
   HEARD[told.type]?.(told);
-  // The result, the error and the report come from the server as they will always be shown.
-  if (FINAL.has(told.type) && !wasFinal) setTimeout(() => location.reload(), 400);
+  reloadIfOver(told.type);
 }
 
 curves.load();
