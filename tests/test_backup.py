@@ -186,3 +186,15 @@ def test_what_rows_promise_and_files_do_not_keep_is_told(make_task, dataset):
         "dataset demo: version v1 is not there",
         f"{task.id}: model: No such file or directory",
     ]
+
+
+def test_files_that_retention_has_removed_are_no_fault(make_task, settings):
+    listed = [{"path": "model", "bytes": 7, "sha256": "0" * 64}]
+    task = make_task(status=Status.COMPLETED, result={"metrics": {}, "artifacts": listed})
+    settings.KEEP_ARTIFACTS_DAYS = 30
+
+    pruned = list(backups.faults_here())
+    (settings.ARTIFACTS_DIR / task.id / "1").mkdir(parents=True)
+
+    assert pruned == []
+    assert list(backups.faults_here()) == [f"{task.id}: model: No such file or directory"]

@@ -52,9 +52,14 @@ def brought(task_id: str, attempt: int) -> Path:
     """The folder of an attempt that is over; absent, if nothing was kept. Raises: OSError."""
     place = _place(task_id, attempt)
     if depot.is_used() and not place.is_dir():
-        place.parent.mkdir(parents=True, exist_ok=True)
         depot.fetch(f"{task_id}/{attempt}", place, last=CURVES)
     return place
+
+
+def is_pruned(task: TrainingTask) -> bool:
+    """Whether nothing is kept of a finished task, as retention may have it. Raises: OSError."""
+    may_go = not task.pinned and (settings.KEEP_ARTIFACTS_DAYS or settings.KEEP_ARTIFACTS_BYTES)
+    return bool(may_go) and not folder(task).parent.exists()
 
 
 def remove(task_id: str) -> bool:

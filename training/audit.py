@@ -267,7 +267,7 @@ def _artifacts(rows: Rows, *, hashes: bool) -> Found:
     done = rows.filter(status=Status.COMPLETED).only("id", "attempt", "result", "pinned")
     for task in done.iterator():
         folder = archive.folder(task)
-        if _may_be_removed(task) and not folder.parent.exists():
+        if archive.is_pruned(task):
             continue
         listed = {one["path"]: one for one in task.result.get("artifacts", [])}
         present = {
@@ -282,11 +282,6 @@ def _artifacts(rows: Rows, *, hashes: bool) -> Found:
         for name in sorted(listed.keys() & present.keys()):
             if not _is_as_told(present[name], listed[name], hashes=hashes) and _is_there(task):
                 yield task.id, f"{name} is not what the result says of it"
-
-
-def _may_be_removed(task: TrainingTask) -> bool:
-    """Whether retention, as it is set, removes the files of finished tasks."""
-    return not task.pinned and bool(settings.KEEP_ARTIFACTS_DAYS or settings.KEEP_ARTIFACTS_BYTES)
 
 
 def _is_there(task: TrainingTask) -> bool:

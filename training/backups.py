@@ -3,8 +3,9 @@
     <backup>/manifest.json  database.sqlite3 or database.dump  artifacts/…  datasets/…
 
 The database is copied first, in one snapshot. Files are in place before a row speaks of them and
-never change, so whatever the copied rows name is there to be copied after them. Caches, Redis and
-secrets are not in it: the first two are made anew, the last belong elsewhere.
+never change, so whatever the copied rows name is there to be copied after them, but for what is
+deleted in between: a restore tells of it. Caches, Redis and secrets are not in it: the first two
+are made anew, the last belong elsewhere.
 """
 
 import hashlib
@@ -203,6 +204,8 @@ def faults_here() -> Iterator[str]:
         if not (settings.DATASETS_DIR / row.name / row.version / MANIFEST).is_file():
             yield f"dataset {row.name}: version {row.version} is not there"
     for task in TrainingTask.objects.filter(status=Status.COMPLETED).iterator():
+        if archive.is_pruned(task):
+            continue
         place = archive.folder(task)
         for one in task.result.get("artifacts", []):
             if fault := _fault_of(place, one):
