@@ -47,7 +47,7 @@ def _run(console: Console, place: Place, *, started: float) -> None:
     prepare.make_folders(place)
     with prepare.hold(place):
         prepare.check_port(place)
-        os.environ.update(prepare.settings_for(place))
+        os.environ.update(prepare.settings_for(place, os.environ))
         with supervised(place, os.environ) as supervisor:
             account = _prepare_database(console)
             supervisor.start_platform()
