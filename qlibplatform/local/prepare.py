@@ -88,7 +88,8 @@ def make_folders(place: Place) -> None:
     """Make the folders; nobody else may enter the one of sockets. Raises: CannotStart."""
     try:
         for folder in (place.state_dir, place.log_dir, place.state_dir / "redis"):
-            folder.mkdir(parents=True, exist_ok=True)
+            # The database, with sessions and workflows in it, is no matter of other users.
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         probe = place.state_dir / f"write-{os.getpid()}"
         probe.touch()
         probe.unlink()

@@ -3,12 +3,14 @@
 import os
 import socket
 import stat
+import subprocess
+import sys
 from collections import namedtuple
 from pathlib import Path
 
 import pytest
 
-from qlibplatform.local import prepare
+from qlibplatform.local import install, prepare
 from qlibplatform.local.prepare import CannotStart
 
 Address = namedtuple("Address", "family address")
@@ -67,6 +69,35 @@ def test_the_folder_of_sockets_is_for_its_owner_alone(tmp_path):
     prepare.make_folders(place)
 
     assert stat.S_IMODE(place.runtime_dir.stat().st_mode) == 0o700
+
+
+def test_a_state_directory_that_is_made_is_private_and_one_that_is_there_stays_as_it_is(tmp_path):
+    (tmp_path / "there").mkdir(mode=0o755)
+
+    for name in ("made", "there"):
+        prepare.make_folders(place_in(tmp_path / name))
+
+    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("made", "there")]
+    assert modes == [0o700, 0o755]
+
+
+def test_the_installer_makes_the_place_of_the_state_private_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(install, "CHECKOUT", tmp_path)
+    monkeypatch.setattr(install, "LOG", tmp_path / "var" / "log" / "install.log")
+
+    with install._alone():
+        assert stat.S_IMODE((tmp_path / "var").stat().st_mode) == 0o700
+
+
+def test_the_first_command_makes_a_private_state_directory_too(tmp_path):
+    subprocess.run(
+        [sys.executable, "-c", "import qlibplatform.settings"],
+        cwd=prepare.CHECKOUT,
+        env={"PATH": os.environ["PATH"], "PLATFORM_STATE_DIR": str(tmp_path / "var")},
+        check=True,
+    )
+
+    assert stat.S_IMODE((tmp_path / "var").stat().st_mode) == 0o700
 
 
 def test_a_path_too_long_for_a_socket_gets_a_short_private_folder(tmp_path):
