@@ -255,6 +255,17 @@ start() {
     for name in "${workers[@]}"; do systemd add-wants multi-user.target "$name"; done
 }
 
+# A release is over 1 GB; the one before stays for a rollback. Nothing runs from older ones now.
+tidy() {
+    step "Remove releases older than the one before"
+    local one before
+    before="$(readlink "$OPT/current" 2>/dev/null || true)"
+    [ "$before" != "$NEW" ] || before="$(readlink "$OPT/previous" 2>/dev/null || true)"
+    for one in "$OPT"/releases/*; do
+        case "${one##*/}" in "$RELEASE" | "${before##*/}" | '*') ;; *) run rm -rf "$one" ;; esac
+    done
+}
+
 doctor() {
     step "The doctor"
     has_systemd && [ -z "$DRY" ] && sleep 10
@@ -270,13 +281,13 @@ case "$COMMAND" in
         step "Tables are made by release $RELEASE"
         [ -e "$OPT/current" ] || switch "$NEW"
         if [ -z "$DRY" ]; then (set -a; . "$ETC/environment"; cd "$NEW"; setpriv --reuid qlib --regid qlib --init-groups .venv/bin/python manage.py migrate --noinput); else tables; fi
-        switch "$NEW"; units all; nginx_site; start all; doctor
+        switch "$NEW"; units all; nginx_site; start all; tidy; doctor
         printf '\nReady: https://%s/  First account: qlib-manage createsuperuser\n' "$HOST"
         ;;
     worker)
         [ -n "$DRY" ] || [ -e "$ETC/environment" ] || { echo "Copy $ETC/environment from the first machine (0600), with the addresses of its PostgreSQL and Redis." >&2; exit 1; }
         packages "${BASE_PACKAGES[@]}"
-        user_and_folders; release; choices; manage_command; switch "$NEW"; units; start worker; doctor
+        user_and_folders; release; choices; manage_command; switch "$NEW"; units; start worker; tidy; doctor
         ;;
     rollback)
         [ -n "$DRY" ] || [ -e "$OPT/previous" ] || { echo "There is no release before this one." >&2; exit 1; }

@@ -330,6 +330,32 @@ def test_a_first_installation_disables_no_worker(tmp_path):
     assert "disable" not in plan_of("all", tmp_path)
 
 
+@pytest.mark.parametrize("command", ["all", "worker"])
+def test_an_upgrade_leaves_the_release_before_it_and_no_older_one(tmp_path, command):
+    for name in ("oldest", "older", "old"):
+        (tmp_path / "releases" / name).mkdir(parents=True)
+    (tmp_path / "current").symlink_to(tmp_path / "releases" / "old")
+    (tmp_path / "previous").symlink_to(tmp_path / "releases" / "older")
+
+    plan = plan_of(command, tmp_path)
+
+    gone = re.findall(r"rm -rf \S*/releases/(old\w*)", plan)
+    assert gone == ["older", "oldest"]
+    assert plan.rindex("systemctl") < plan.index("/releases/older") < plan.index("The doctor")
+
+
+def test_the_same_release_again_keeps_the_one_before_it(tmp_path):
+    for name in ("unnamed", "older", "oldest"):
+        (tmp_path / "releases" / name).mkdir(parents=True)
+    (tmp_path / "current").symlink_to(tmp_path / "releases" / "unnamed")
+    (tmp_path / "previous").symlink_to(tmp_path / "releases" / "older")
+
+    plan = plan_of("all", tmp_path)
+
+    assert "== Release unnamed in" in plan
+    assert re.findall(r"rm -rf \S*/releases/(old\w*)", plan) == ["oldest"]
+
+
 def test_servers_are_restarted_for_new_settings_only(tmp_path):
     """By the installer's own functions. What a run that is cut off owes, the next one pays."""
     functions = INSTALLER[INSTALLER.index("OWED=") : INSTALLER.index("secret() {")]
