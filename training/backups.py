@@ -34,6 +34,7 @@ from .states import RequeueReason, Status
 MANIFEST = "manifest.json"
 PARTIAL = ".partial-"
 LOCK = ".lock"
+NAME = "%Y-%m-%dT%H%M%SZ"
 DUMPS = {"sqlite": "database.sqlite3", "postgresql": "database.dump"}
 
 
@@ -101,11 +102,16 @@ def take(folder: Path) -> Path:
         (partial / MANIFEST).write_text(json.dumps(told))
         # Once for all files: a power cut after this line finds them.
         os.sync()
-        done = folder / now.strftime("%Y-%m-%dT%H%M%SZ")
+        done = folder / now.strftime(NAME)
         partial.rename(done)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return done
+
+
+def taken_at(backup: Path) -> datetime:
+    """When it was begun; its name says so."""
+    return datetime.strptime(backup.name, NAME).replace(tzinfo=UTC)
 
 
 def complete(folder: Path) -> list[Path]:
