@@ -84,6 +84,8 @@ def test_every_command_of_the_readme_is_one(line):
         done = install(*dry, "--dry-run")
         assert done.returncode == 0, done.stderr
         assert "would run" in done.stdout
+    elif program == "podman-compose":
+        run_in_a_container(words)
     elif program == UV:
         # With --help it looks at its words, and does nothing.
         subprocess.run([UV_HERE, *words, "--help"], check=True, capture_output=True)
@@ -104,6 +106,17 @@ def check_postgres(words):
         [f"{postgres.programs()}/{program}", "--help"], capture_output=True, text=True, check=True
     ).stdout
     assert [option for option in options if not re.search(rf"\s{option}\b", told)] == []
+
+
+def run_in_a_container(words):
+    """A service of the compose file, with a command of ours or its own, and a volume's folder."""
+    assert words[:4] == ["-f", "deploy/compose.yml", "run", "--rm"]
+    told = yaml.safe_load((DEPLOY / "compose.yml").read_text())
+    service = told["services"][words[4]]
+    assert words[5:7] == ["python", "manage.py"]
+    manage(words[7:])
+    mounted = {volume.split(":")[1] for volume in service["volumes"]}
+    assert {word for word in words if word.startswith("/var/")} <= mounted
 
 
 def check_word(word):
@@ -469,6 +482,15 @@ def test_the_compose_file_starts_commands_that_there_are():
         assert command[:2] == ["python", "manage.py"]
         manage(command[2:])
     assert {"database", "redis", "web"} < set(told["services"])
+
+
+def test_in_containers_nothing_starts_before_there_are_tables():
+    services = yaml.safe_load((DEPLOY / "compose.yml").read_text())["services"]
+    ready = {"migrate": {"condition": "service_completed_successfully"}}
+
+    for name in ("web", "reconcile", "worker"):
+        assert ready.items() <= services[name]["depends_on"].items()
+    assert services["migrate"]["depends_on"] == {"database": {"condition": "service_healthy"}}
 
 
 def test_the_containerfile_copies_what_there_is():
