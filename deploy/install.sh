@@ -225,22 +225,45 @@ switch() {
     run mv -T "$OPT/current.new" "$OPT/current"
 }
 
-# Web first: it answers what it has begun, while the socket keeps new connections. A worker gives its task
-# back, at no cost of an attempt.
+# Whatever runs, with the release that is current now. Web first, one after the other: it answers what it has
+# begun, while its socket keeps new connections. A worker gives its task back, at no cost of an attempt.
+restart() {
+    local web
+    for web in "$UNITS"/sockets.target.wants/qlib-web@*.socket; do
+        web="${web##*/}"
+        systemd try-restart "${web%.socket}.service"
+    done
+    systemd try-restart qlib-reconcile.service qlib-export.service
+    systemd try-restart 'qlib-worker@*.service'
+}
+
 start() {
+    step "Start, or restart with the new release"
     local name workers=()
     for name in ${WORKERS//,/ }; do workers+=("qlib-worker@$name.service"); done
     if [ "$1" = all ]; then
-        step "Start, or restart with the new release"
         systemd enable --now qlib-platform.target qlib-web@1.socket qlib-maintain.timer qlib-backup.timer
-        systemd restart qlib-web@1.service
         systemd enable qlib-reconcile.service
-        systemd restart qlib-reconcile.service
-    else
-        step "Start, or restart, the workers"
     fi
-    systemd restart "${workers[@]}"
+    for name in "$UNITS"/multi-user.target.wants/qlib-worker@*.service; do
+        name="${name##*/}"
+        [[ " ${workers[*]} qlib-worker@*.service " == *" $name "* ]] || systemd disable --now "$name"
+    done
+    restart
+    [ "$1" != all ] || systemd start qlib-web@1.service qlib-reconcile.service
+    systemd start "${workers[@]}"
     for name in "${workers[@]}"; do systemd add-wants multi-user.target "$name"; done
+}
+
+# A release is over 1 GB; the one before stays for a rollback. Nothing runs from older ones now.
+tidy() {
+    step "Remove releases older than the one before"
+    local one before
+    before="$(readlink "$OPT/current" 2>/dev/null || true)"
+    [ "$before" != "$NEW" ] || before="$(readlink "$OPT/previous" 2>/dev/null || true)"
+    for one in "$OPT"/releases/*; do
+        case "${one##*/}" in "$RELEASE" | "${before##*/}" | '*') ;; *) run rm -rf "$one" ;; esac
+    done
 }
 
 doctor() {
@@ -258,13 +281,13 @@ case "$COMMAND" in
         step "Tables are made by release $RELEASE"
         [ -e "$OPT/current" ] || switch "$NEW"
         if [ -z "$DRY" ]; then (set -a; . "$ETC/environment"; cd "$NEW"; setpriv --reuid qlib --regid qlib --init-groups .venv/bin/python manage.py migrate --noinput); else tables; fi
-        switch "$NEW"; units all; nginx_site; start all; doctor
+        switch "$NEW"; units all; nginx_site; start all; tidy; doctor
         printf '\nReady: https://%s/  First account: qlib-manage createsuperuser\n' "$HOST"
         ;;
     worker)
         [ -n "$DRY" ] || [ -e "$ETC/environment" ] || { echo "Copy $ETC/environment from the first machine (0600), with the addresses of its PostgreSQL and Redis." >&2; exit 1; }
         packages "${BASE_PACKAGES[@]}"
-        user_and_folders; release; choices; manage_command; switch "$NEW"; units; start worker; doctor
+        user_and_folders; release; choices; manage_command; switch "$NEW"; units; start worker; tidy; doctor
         ;;
     rollback)
         [ -n "$DRY" ] || [ -e "$OPT/previous" ] || { echo "There is no release before this one." >&2; exit 1; }
@@ -272,10 +295,7 @@ case "$COMMAND" in
         old="$(readlink "$OPT/previous" 2>/dev/null || echo "$OPT/previous")"
         RELEASE="$(basename "$old")"
         switch "$old"
-        SOURCE="$old"; units all
-        if has_systemd || [ -n "$DRY" ]; then
-            systemd try-restart 'qlib-web@*.service' qlib-reconcile.service 'qlib-worker@*.service'
-        fi
+        SOURCE="$old"; units all; restart
         ;;
     uninstall)
         step "Stop and remove programs and units"

@@ -36,7 +36,7 @@ def _secret_key() -> str:
         return given
     kept = STATE_DIR / "secret.key"
     if not kept.exists():
-        STATE_DIR.mkdir(parents=True, exist_ok=True)
+        STATE_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
         fresh = STATE_DIR / f"secret.key.{os.getpid()}"
         fresh.touch(mode=0o600)
         fresh.write_text(secrets.token_urlsafe(50))

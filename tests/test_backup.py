@@ -13,6 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import pytest
+from django.core.management import CommandError, call_command
 
 from tests import postgres
 from training import backups
@@ -97,7 +98,7 @@ def test_the_drill_loses_nothing_final_and_begins_what_ran_anew(places, tmp_path
 
     assert "verified" in old.manage("backup", str(tmp_path / "backups"))
     shutil.rmtree(old.folder)
-    (backup,) = (tmp_path / "backups").iterdir()
+    (backup,) = backups.complete(tmp_path / "backups")
     assert "1 completed" in new.manage("restore", str(backup), "--verify")
     assert "1 that ran are pending again" in new.manage("restore", str(backup))
 
@@ -127,7 +128,8 @@ def backup(make_task, settings, tmp_path, monkeypatch):
     file = settings.ARTIFACTS_DIR / make_task().id / "1" / "model"
     file.parent.mkdir(parents=True)
     file.write_bytes(b"a model")
-    return backups.take(tmp_path / "backups")
+    with backups.alone(tmp_path / "backups"):
+        return backups.take(tmp_path / "backups")
 
 
 def test_files_that_the_last_backup_has_take_no_space_again(backup, tmp_path):
@@ -152,7 +154,24 @@ def test_a_backup_that_breaks_off_leaves_nothing(backup, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         backups.take(backup.parent)
 
-    assert list(backup.parent.iterdir()) == [backup]
+    assert set(backup.parent.iterdir()) == {backup, backup.parent / backups.LOCK}
+
+
+def test_a_second_backup_at_once_is_refused_and_leaves_the_first_alone(backup):
+    first = backup.rename(backup.with_name("2020-01-01T000000Z"))
+    half = backup.with_name(f"{backups.PARTIAL}9")
+    half.mkdir()
+
+    with (
+        backups.alone(backup.parent),
+        pytest.raises(CommandError, match="another backup is being made"),
+    ):
+        call_command("backup", str(backup.parent), keep=1)
+
+    assert half.exists()
+    call_command("backup", str(backup.parent), keep=1)
+    assert not half.exists()
+    assert not first.exists()
 
 
 @pytest.mark.parametrize(
@@ -186,3 +205,15 @@ def test_what_rows_promise_and_files_do_not_keep_is_told(make_task, dataset):
         "dataset demo: version v1 is not there",
         f"{task.id}: model: No such file or directory",
     ]
+
+
+def test_files_that_retention_has_removed_are_no_fault(make_task, settings):
+    listed = [{"path": "model", "bytes": 7, "sha256": "0" * 64}]
+    task = make_task(status=Status.COMPLETED, result={"metrics": {}, "artifacts": listed})
+    settings.KEEP_ARTIFACTS_DAYS = 30
+
+    pruned = list(backups.faults_here())
+    (settings.ARTIFACTS_DIR / task.id / "1").mkdir(parents=True)
+
+    assert pruned == []
+    assert list(backups.faults_here()) == [f"{task.id}: model: No such file or directory"]

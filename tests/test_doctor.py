@@ -8,8 +8,10 @@ from django.db import OperationalError
 from django.utils import timezone
 
 from tests.factories import make_dataset, make_worker, start
+from training import backups
 from training.management.commands import doctor
-from training.models import TrainingTask, Worker
+from training.models import Dataset, Export, TrainingTask, Worker
+from training.states import Status
 from training.work import queue
 
 REDIS = {"redis_version": "7.0.15", "maxmemory_policy": "noeviction", "aof_enabled": 1}
@@ -29,9 +31,9 @@ def healthy(db, settings, monkeypatch):
 def see(capsys):
     """What the doctor says, and the exit code."""
 
-    def look():
+    def look(**options):
         try:
-            call_command("doctor")
+            call_command("doctor", **options)
         except SystemExit as end:
             return capsys.readouterr().out, end.code
         return capsys.readouterr().out, 0
@@ -103,6 +105,95 @@ def test_what_stops_the_platform_is_a_failure_with_its_cure(
     assert code == 1
     assert "FAIL" in told
     assert cure in told
+
+
+def test_a_clock_that_is_wrong_is_noticed_also_without_a_dataset(healthy, see, monkeypatch):
+    Dataset.objects.all().delete()
+    later = timezone.now() + timedelta(hours=1)
+    monkeypatch.setattr(doctor.timezone, "now", lambda: later)
+
+    told, _ = see()
+
+    assert "clock and this machine's are 3600 s apart" in told
+
+
+def test_a_worker_that_drains_serves_no_task_that_waits(healthy, see, make_task):
+    make_worker("gpu-1", queue="gpu")
+    Worker.objects.filter(name="gpu-1").update(draining=True)
+    make_task(queue="gpu", needs="")
+
+    told, code = see()
+
+    assert code == 0
+    assert "start a worker for queue gpu" in told
+
+
+def test_a_folder_of_features_that_cannot_be_written_fails(healthy, see, settings, monkeypatch):
+    settings.FEATURES_DIR.mkdir()
+    monkeypatch.setattr(doctor.os, "access", lambda path, mode: path != settings.FEATURES_DIR)
+
+    told, code = see()
+
+    assert code == 1
+    assert "PLATFORM_FEATURES_DIR" in told
+
+
+def far(settings, backend):
+    options = {"location": str(settings.STATE_DIR / "far")}
+    artifacts = {"BACKEND": backend, "OPTIONS": options}
+    settings.STORAGES = {**settings.STORAGES, "artifacts": artifacts}
+
+
+@pytest.mark.parametrize("backend", ["tests.core.test_depot.Broken", "no.such.Storage"])
+def test_a_far_store_that_does_not_answer_fails(healthy, see, settings, backend):
+    far(settings, backend)
+
+    told, code = see()
+
+    assert code == 1
+    assert "PLATFORM_ARTIFACTS_S3" in told
+
+
+def test_a_far_store_that_answers_is_well(healthy, see, settings):
+    far(settings, "django.core.files.storage.FileSystemStorage")
+
+    told, code = see()
+
+    assert (code, "cure" in told) == (0, False)
+    assert "far store" in told
+
+
+def test_results_that_do_not_come_to_mlflow_are_a_warning(healthy, see, settings, make_task):
+    settings.MLFLOW_TRACKING_URI = "http://mlflow.example.org"
+    late = make_task(status=Status.COMPLETED)
+    make_task(status=Status.COMPLETED)
+    TrainingTask.objects.filter(pk=late.pk).update(completed_at=timezone.now() - timedelta(hours=2))
+
+    missing, _ = see()
+    Export.objects.create(task=late, sent_at=timezone.now())
+    sent, _ = see()
+
+    assert "1 results have not come to MLflow" in missing
+    assert "systemctl start qlib-export" in missing
+    assert "MLflow has all results" in sent
+
+
+def test_a_backup_that_is_old_or_missing_is_a_warning(healthy, see, tmp_path):
+    def backup(days):
+        at = timezone.now() - timedelta(days=days)
+        place = tmp_path / "backups" / at.strftime(backups.NAME)
+        place.mkdir(parents=True)
+        (place / backups.MANIFEST).touch()
+
+    none, _ = see(backups=tmp_path / "backups")
+    backup(days=3)
+    old, _ = see(backups=tmp_path / "backups")
+    backup(days=1)
+    new, code = see(backups=tmp_path / "backups")
+
+    assert "none of the last two days" in none
+    assert "none of the last two days" in old
+    assert (code, "cure" in new) == (0, False)
 
 
 def test_what_only_worries_is_a_warning(healthy, see, make_task, settings, monkeypatch):

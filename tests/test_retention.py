@@ -6,11 +6,12 @@ from datetime import timedelta
 
 import pytest
 from django.contrib.sessions.models import Session
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from tests.factories import events_of, make_dataset, make_worker, start
-from training import lifecycle, retention
+from training import archive, lifecycle, retention
+from training.errors import StoreAway
 from training.models import IdempotencyKey, TaskEvent, TrainingTask, Worker
 from training.states import Status
 
@@ -90,6 +91,46 @@ def test_old_tasks_go_with_their_files_the_pinned_and_running_stay(ended, settin
     stay = {young.id, pinned.id, running.id}
     assert left(settings) == (stay, stay)
     assert events_of(old) == []
+
+
+def test_a_task_without_files_is_counted_too(make_task, settings, capsys):
+    settings.KEEP_TASKS = 1
+    make_task(status=Status.CANCELLED)
+    make_task(status=Status.CANCELLED)
+
+    maintain()
+
+    assert "1 removed" in capsys.readouterr().out
+
+
+def test_what_cannot_be_removed_is_told_and_the_rest_goes(ended, settings, capsys, monkeypatch):
+    settings.KEEP_ARTIFACTS_DAYS = 30
+    stuck, other = ended(days=32), ended(days=31)
+    remove = archive.remove
+
+    def away(task_id):
+        if task_id == stuck.id:
+            raise StoreAway("the store did not answer")
+        return remove(task_id)
+
+    monkeypatch.setattr(archive, "remove", away)
+
+    with pytest.raises(CommandError, match="1 could not be removed"):
+        maintain()
+
+    told = capsys.readouterr()
+    assert f"{stuck.id}  could not be removed: the store did not answer" in told.err
+    assert f"{other.id}  0.0 MB\n1 removed" in told.out
+
+
+def test_a_plan_that_cannot_be_made_removes_nothing_and_says_why(monkeypatch):
+    def away():
+        raise StoreAway("the store can't be listed")
+
+    monkeypatch.setattr(retention, "_with_files", away)
+
+    with pytest.raises(CommandError, match="nothing was removed: the store can't be listed"):
+        maintain()
 
 
 def test_files_go_by_age_and_the_task_keeps_its_metrics(ended, settings, api):

@@ -8,6 +8,7 @@ deleted in between: a restore tells of it. Caches, Redis and secrets are not in 
 are made anew, the last belong elsewhere.
 """
 
+import fcntl
 import hashlib
 import json
 import os
@@ -15,7 +16,7 @@ import shutil
 import sqlite3
 import subprocess
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +33,8 @@ from .states import RequeueReason, Status
 
 MANIFEST = "manifest.json"
 PARTIAL = ".partial-"
+LOCK = ".lock"
+NAME = "%Y-%m-%dT%H%M%SZ"
 DUMPS = {"sqlite": "database.sqlite3", "postgresql": "database.dump"}
 
 
@@ -59,11 +62,26 @@ def _roots() -> dict[str, Path]:
 # ── Taking one ──────────────────────────────────────────────────────────────────────────
 
 
-def take(folder: Path) -> Path:
-    """Make a backup in a new folder named for this instant; files that the last one has are
-    linked to it, so that only what is new takes space. Raises: NoBackup, OSError.
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keep a second backup out of the folder: what is being made looks like what a broken one has
+    left. Raises: NoBackup, if this is the second; OSError.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (folder / LOCK).open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise NoBackup(f"another backup is being made in {folder}") from None
+        yield
+
+
+def take(folder: Path) -> Path:
+    """Make a backup in a new folder named for this instant; files that the last one has are
+    linked to it, so that only what is new takes space. To be called `alone`.
+
+    Raises: NoBackup, OSError.
+    """
     last = next(iter(reversed(complete(folder))), None)
     now = datetime.now(UTC)
     partial = folder / f"{PARTIAL}{os.getpid()}"
@@ -84,11 +102,16 @@ def take(folder: Path) -> Path:
         (partial / MANIFEST).write_text(json.dumps(told))
         # Once for all files: a power cut after this line finds them.
         os.sync()
-        done = folder / now.strftime("%Y-%m-%dT%H%M%SZ")
+        done = folder / now.strftime(NAME)
         partial.rename(done)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return done
+
+
+def taken_at(backup: Path) -> datetime:
+    """When it was begun; its name says so."""
+    return datetime.strptime(backup.name, NAME).replace(tzinfo=UTC)
 
 
 def complete(folder: Path) -> list[Path]:
@@ -97,7 +120,9 @@ def complete(folder: Path) -> list[Path]:
 
 
 def thin_out(folder: Path, *, keep: int) -> list[Path]:
-    """Remove all but the newest `keep` backups, and what broken ones have left."""
+    """Remove all but the newest `keep` backups, and what broken ones have left. To be called
+    `alone`.
+    """
     gone = complete(folder)[:-keep]
     for old in [*gone, *folder.glob(f"{PARTIAL}*")]:
         shutil.rmtree(old)

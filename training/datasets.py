@@ -1,16 +1,19 @@
-"""Registered markets: flips the pointer to a finished version, and finds a version's place."""
+"""Registered markets: flips the pointer to a finished version, finds a version's place, removes."""
 
 import json
 import re
+import shutil
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Exists
 
 from .errors import NotFound
-from .models import Dataset
+from .models import Dataset, TrainingTask
 
 NAME_FORM = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}", flags=re.ASCII)
 VERSION_FORM = re.compile(r"[0-9a-f]{16}", flags=re.ASCII)
@@ -61,3 +64,22 @@ def register(told: dict[str, Any], *, version: str) -> Dataset:
             },
         )
     return dataset
+
+
+def remove(name: str) -> bool:
+    """Remove a market with all its versions, if no task refers to it; whether it went.
+
+    The row first: nobody finds the market any more, and of a removal that is cut short retention
+    removes the files.
+    """
+    tasks = TrainingTask.objects.filter(dataset=name)
+    if not Dataset.objects.filter(~Exists(tasks), name=name).delete()[0]:
+        return False
+    root: Path = settings.DATASETS_DIR
+    # Out of sight first: nobody may read a half.
+    hidden = root / f".{name}.gone"
+    shutil.rmtree(hidden, ignore_errors=True)
+    with suppress(FileNotFoundError):
+        (root / name).rename(hidden)
+    shutil.rmtree(hidden, ignore_errors=True)
+    return True

@@ -90,7 +90,8 @@ def _delete_task(task_id: str) -> bool:
         lifecycle.delete(task_id)
     except (NotFound, NotFinished, Pinned):
         return False
-    return archive.remove(task_id)
+    archive.remove(task_id)
+    return True
 
 
 def _artifacts(*, without: set[str]) -> Removals:

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from types import FrameType
 
 from rich.console import Console
@@ -39,7 +40,9 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
     # Once is enough: what follows must not be interrupted half-way.
     for number in STOPPING_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    print("\nStopping …", flush=True)
+    # Not print, which refuses where it interrupts itself; the terminal may be gone, too.
+    with suppress(OSError):
+        os.write(1, "\nStopping …\n".encode())
     raise Stop
 
 
@@ -47,7 +50,7 @@ def _run(console: Console, place: Place, *, started: float) -> None:
     prepare.make_folders(place)
     with prepare.hold(place):
         prepare.check_port(place)
-        os.environ.update(prepare.settings_for(place))
+        os.environ.update(prepare.settings_for(place, os.environ))
         with supervised(place, os.environ) as supervisor:
             account = _prepare_database(console)
             supervisor.start_platform()

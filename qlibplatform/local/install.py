@@ -47,7 +47,9 @@ def main(wanted: list[str]) -> None:
 def _alone() -> Iterator[None]:
     """Hold the installation's lock: two starts at once install one after the other."""
     try:
-        LOG.parent.mkdir(parents=True, exist_ok=True)
+        # It will be the state's place, and is private as such.
+        (CHECKOUT / "var").mkdir(mode=0o700, exist_ok=True)
+        LOG.parent.mkdir(exist_ok=True)
         lock = (CHECKOUT / "var" / "install.lock").open("w")
     except OSError as error:
         raise CannotInstall(

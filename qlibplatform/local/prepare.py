@@ -15,10 +15,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 RUNTIME_PATH_MAX_BYTES = 60
 """A unix socket's path has at most 107 bytes; the rest is for the sockets' own names."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 
 class CannotStart(Exception):
@@ -43,7 +46,7 @@ class Place:
     def address(self) -> str:
         """What programs on this machine connect to."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
-        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+        return f"{_in_a_url(host)}:{self.port}"
 
     @property
     def url(self) -> str:
@@ -85,7 +88,8 @@ def make_folders(place: Place) -> None:
     """Make the folders; nobody else may enter the one of sockets. Raises: CannotStart."""
     try:
         for folder in (place.state_dir, place.log_dir, place.state_dir / "redis"):
-            folder.mkdir(parents=True, exist_ok=True)
+            # The database, with sessions and workflows in it, is no matter of other users.
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         probe = place.state_dir / f"write-{os.getpid()}"
         probe.touch()
         probe.unlink()
@@ -160,28 +164,30 @@ def _next_port(port: int) -> int:
     return port + 1 if port < 65535 else 8000
 
 
-def settings_for(place: Place) -> dict[str, str]:
-    """The environment that tells the platform's processes of this place."""
+def settings_for(place: Place, environ: Mapping[str, str]) -> dict[str, str]:
+    """What the environment needs besides, to tell the platform's processes of this place."""
     settings = {
         "DJANGO_SETTINGS_MODULE": "qlibplatform.settings",
         "PLATFORM_STATE_DIR": str(place.state_dir),
         "PLATFORM_RUNTIME_DIR": str(place.runtime_dir),
         "PYTHONUNBUFFERED": "1",
     }
-    if place.host not in LOOPBACK:
-        settings["PLATFORM_ALLOWED_HOSTS"] = ",".join(_names_of(place.host))
+    given = environ.get("PLATFORM_ALLOWED_HOSTS", "")
+    names = given.split(",") if given else _names_of(place.host)
+    settings["PLATFORM_ALLOWED_HOSTS"] = ",".join(dict.fromkeys([*LOCAL_NAMES, *names]))
     return settings
 
 
 def _names_of(host: str) -> list[str]:
-    """The names under which this machine answers when it listens on `host`."""
-    names = ["localhost", "127.0.0.1", "[::1]"]
+    """The names under which other machines know this one when it listens on `host`."""
     if host not in {"0.0.0.0", "::"}:  # noqa: S104
-        return [*names, f"[{host}]" if ":" in host else host]
-    names += [socket.gethostname(), socket.getfqdn()]
-    try:
-        found = socket.getaddrinfo(socket.gethostname(), None)
-    except socket.gaierror:
-        found = []
-    names += [str(address[0]) for *_, address in found]
-    return list(dict.fromkeys(names))
+        return [_in_a_url(host)]
+    found = [one for addresses in psutil.net_if_addrs().values() for one in addresses]
+    addresses = [one.address for one in found if one.family in {socket.AF_INET, socket.AF_INET6}]
+    # One of a single link is written with its interface, and so in no URL.
+    usable = [_in_a_url(address) for address in addresses if "%" not in address]
+    return [socket.gethostname(), socket.getfqdn(), *usable]
+
+
+def _in_a_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

@@ -36,7 +36,7 @@ def main(kind: str) -> None:
             token = old.token
             old.kill_tree(*old.processes)
         shutil.rmtree(folder / "data")
-        (backup,) = (folder / "backups").iterdir()
+        (backup,) = (folder / "backups").glob("2*Z")
         size = sum(file.stat().st_size for file in backup.rglob("*") if file.is_file())
         say("size", f"{size / 1e6:.1f} MB", 0)
         with running(database_url=new_url, datasets_dir=folder / "data") as new:

@@ -8,7 +8,7 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from tests.factories import METRICS
-from training import archive, attempt_log, backups, depot, lifecycle, services
+from training import archive, attempt_log, audit, backups, depot, lifecycle, services
 from training.errors import StoreAway
 from training.models import TrainingTask
 from training.states import Status
@@ -76,6 +76,15 @@ def test_another_host_reads_what_a_worker_has_kept(make_task, settings, tmp_path
     assert files(far) == [f"{task.id}/1/curves.json", f"{task.id}/1/log.txt"]
     assert text == b"a line\n"
     assert files(tmp_path / "elsewhere") == files(far)
+
+
+def test_the_audit_does_not_miss_what_retention_has_removed_there(make_task, settings):
+    settings.KEEP_ARTIFACTS_DAYS = 30
+    listed = [{"path": "model", "bytes": 7, "sha256": "0" * 64}]
+    make_task(status=Status.COMPLETED, result={"metrics": {}, "artifacts": listed})
+
+    assert audit.run().violations == []
+    assert list(backups.faults_here()) == []
 
 
 def test_what_is_not_whole_yet_is_not_fetched(make_task, settings, tmp_path, far):

@@ -84,6 +84,8 @@ def test_every_command_of_the_readme_is_one(line):
         done = install(*dry, "--dry-run")
         assert done.returncode == 0, done.stderr
         assert "would run" in done.stdout
+    elif program == "podman-compose":
+        run_in_a_container(words)
     elif program == UV:
         # With --help it looks at its words, and does nothing.
         subprocess.run([UV_HERE, *words, "--help"], check=True, capture_output=True)
@@ -104,6 +106,17 @@ def check_postgres(words):
         [f"{postgres.programs()}/{program}", "--help"], capture_output=True, text=True, check=True
     ).stdout
     assert [option for option in options if not re.search(rf"\s{option}\b", told)] == []
+
+
+def run_in_a_container(words):
+    """A service of the compose file, with a command of ours or its own, and a volume's folder."""
+    assert words[:4] == ["-f", "deploy/compose.yml", "run", "--rm"]
+    told = yaml.safe_load((DEPLOY / "compose.yml").read_text())
+    service = told["services"][words[4]]
+    assert words[5:7] == ["python", "manage.py"]
+    manage(words[7:])
+    mounted = {volume.split(":")[1] for volume in service["volumes"]}
+    assert {word for word in words if word.startswith("/var/")} <= mounted
 
 
 def check_word(word):
@@ -258,19 +271,102 @@ def test_the_purge_drops_a_database_that_somebody_is_connected_to():
                 reconciler.execute("SELECT 1")
 
 
-def test_an_upgrade_keeps_to_what_was_chosen(tmp_path):
-    """A copy of the installer whose folder of settings is elsewhere."""
-    script = shutil.copytree(DEPLOY, tmp_path / "deploy") / "install.sh"
-    script.write_text(script.read_text().replace("ETC=/etc/qlib-platform", f"ETC={tmp_path}"))
-    (tmp_path / "choices").write_text("HOST=chosen.example.org\nWORKERS=cpu-1,torch-2\n")
-
-    plan = subprocess.run(
-        ["bash", script, "all", "--dry-run"], capture_output=True, text=True, check=True
+def plan_of(command, place):
+    """What a copy of the installer would do whose settings, releases and units are in a place."""
+    script = shutil.copytree(DEPLOY, place / "deploy") / "install.sh"
+    text = script.read_text()
+    for name, usual in {
+        "OPT": "/opt/qlib-platform",
+        "ETC": "/etc/qlib-platform",
+        "UNITS": "/etc/systemd/system",
+    }.items():
+        assert f"{name}={usual}" in text
+        text = text.replace(f"{name}={usual}", f"{name}={place}")
+    script.write_text(text)
+    return subprocess.run(
+        ["bash", script, command, "--dry-run"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PATH": os.environ["PATH"]},
     ).stdout
 
+
+def enable(place, target, *units):
+    (place / f"{target}.wants").mkdir()
+    for unit in units:
+        (place / f"{target}.wants" / unit).touch()
+
+
+def ordered(plan):
+    """What systemd would be told, in order."""
+    return [line.split("systemctl ")[1] for line in plan.splitlines() if "run: systemctl " in line]
+
+
+def test_an_upgrade_keeps_to_what_was_chosen(tmp_path):
+    (tmp_path / "choices").write_text("HOST=chosen.example.org\nWORKERS=cpu-1,torch-2\n")
+
+    plan = plan_of("all", tmp_path)
+
     assert "https://chosen.example.org/" in plan
-    assert "restart qlib-worker@cpu-1.service qlib-worker@torch-2.service" in plan
+    assert "start qlib-worker@cpu-1.service qlib-worker@torch-2.service" in ordered(plan)
     assert f"would write {tmp_path}/choices" in plan
+
+
+@pytest.mark.parametrize("command", ["all", "rollback"])
+def test_everything_that_runs_changes_its_release_the_web_one_after_the_other(tmp_path, command):
+    enable(tmp_path, "sockets.target", "qlib-web@1.socket", "qlib-web@2.socket")
+
+    told = ordered(plan_of(command, tmp_path))
+
+    begin = told.index("try-restart qlib-web@1.service")
+    assert told[begin : begin + 4] == [
+        "try-restart qlib-web@1.service",
+        "try-restart qlib-web@2.service",
+        "try-restart qlib-reconcile.service qlib-export.service",
+        "try-restart qlib-worker@*.service",
+    ]
+
+
+def test_a_worker_that_is_not_chosen_any_more_is_stopped_for_good(tmp_path):
+    enable(tmp_path, "multi-user.target", "qlib-worker@cpu-1.service", "qlib-worker@cpu-2.service")
+    (tmp_path / "choices").write_text("WORKERS=cpu-1\n")
+
+    told = ordered(plan_of("worker", tmp_path))
+
+    assert [words for words in told if "disable" in words] == [
+        "disable --now qlib-worker@cpu-2.service"
+    ]
+
+
+def test_a_first_installation_disables_no_worker(tmp_path):
+    assert "disable" not in plan_of("all", tmp_path)
+
+
+@pytest.mark.parametrize("command", ["all", "worker"])
+def test_an_upgrade_leaves_the_release_before_it_and_no_older_one(tmp_path, command):
+    for name in ("oldest", "older", "old"):
+        (tmp_path / "releases" / name).mkdir(parents=True)
+    (tmp_path / "current").symlink_to(tmp_path / "releases" / "old")
+    (tmp_path / "previous").symlink_to(tmp_path / "releases" / "older")
+
+    plan = plan_of(command, tmp_path)
+
+    gone = re.findall(r"rm -rf \S*/releases/(old\w*)", plan)
+    assert gone == ["older", "oldest"]
+    assert plan.rindex("systemctl") < plan.index("/releases/older") < plan.index("The doctor")
+
+
+def test_the_same_release_again_keeps_the_one_before_it(tmp_path):
+    for name in ("unnamed", "older", "oldest"):
+        (tmp_path / "releases" / name).mkdir(parents=True)
+    (tmp_path / "current").symlink_to(tmp_path / "releases" / "unnamed")
+    (tmp_path / "previous").symlink_to(tmp_path / "releases" / "older")
+
+    plan = plan_of("all", tmp_path)
+
+    assert "== Release unnamed in" in plan
+    assert re.findall(r"rm -rf \S*/releases/(old\w*)", plan) == ["oldest"]
 
 
 def test_servers_are_restarted_for_new_settings_only(tmp_path):
@@ -386,6 +482,15 @@ def test_the_compose_file_starts_commands_that_there_are():
         assert command[:2] == ["python", "manage.py"]
         manage(command[2:])
     assert {"database", "redis", "web"} < set(told["services"])
+
+
+def test_in_containers_nothing_starts_before_there_are_tables():
+    services = yaml.safe_load((DEPLOY / "compose.yml").read_text())["services"]
+    ready = {"migrate": {"condition": "service_completed_successfully"}}
+
+    for name in ("web", "reconcile", "worker"):
+        assert ready.items() <= services[name]["depends_on"].items()
+    assert services["migrate"]["depends_on"] == {"database": {"condition": "service_healthy"}}
 
 
 def test_the_containerfile_copies_what_there_is():

@@ -71,8 +71,15 @@ class Front:
         return {"Authorization": f"Bearer {self.platform.token}"}
 
     def get(self, path, **options):
+        return self._ask("GET", path, **options)
+
+    def post(self, path, **options):
+        return self._ask("POST", path, **options)
+
+    def _ask(self, method, path, **options):
         certificate = str(self.folder / "tls.crt")
-        return requests.get(f"{self.url}{path}", verify=certificate, timeout=60, **options)
+        address = f"{self.url}{path}"
+        return requests.request(method, address, verify=certificate, timeout=60, **options)
 
 
 def configuration(folder, *, port, web):
@@ -177,16 +184,22 @@ def test_a_file_is_not_to_be_had_without_the_application(front):
 
 
 def test_a_body_that_is_too_large_does_not_reach_the_application(front):
-    answer = requests.post(
-        f"{front.url}/api/train",
-        data=b"x" * 3_000_000,
-        headers=front.signed,
-        verify=str(front.folder / "tls.crt"),
-        timeout=60,
-    )
+    answer = front.post("/api/train", data=b"x" * 3_000_000, headers=front.signed)
 
     assert answer.status_code == 413
     assert "nginx" in answer.text
+
+
+def test_passwords_are_guessed_slowly_and_nobody_else_waits(front):
+    # Django's own answer to a form without its token is 403.
+    guesses = [front.post("/sign-in", data={"password": "guess"}) for _ in range(10)]
+    more = [front.post(path) for path in ("/sign-in", "/admin/login/", "/sign-in", "/admin/login/")]
+
+    assert {answer.status_code for answer in guesses} == {403}
+    assert 429 in {answer.status_code for answer in more[::2]}
+    assert 429 in {answer.status_code for answer in more[1::2]}
+    assert {front.get("/sign-in").status_code for _ in range(20)} == {200}
+    assert front.post("/api/validate", json={}, headers=front.signed).status_code != 429
 
 
 def test_a_socket_works_through_it(front):

@@ -44,7 +44,6 @@ def test_every_figure_of_the_platform_is_on_the_dashboard_or_explained(exposed):
     assert unseen == {
         "qlibplatform_database_errors",
         "qlibplatform_scrape_database_seconds",
-        "qlibplatform_worker_draining",
     }
 
 

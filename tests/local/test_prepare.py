@@ -3,12 +3,17 @@
 import os
 import socket
 import stat
+import subprocess
+import sys
+from collections import namedtuple
 from pathlib import Path
 
 import pytest
 
-from qlibplatform.local import prepare
+from qlibplatform.local import install, prepare
 from qlibplatform.local.prepare import CannotStart
+
+Address = namedtuple("Address", "family address")
 
 
 def place_in(folder, **environ):
@@ -64,6 +69,35 @@ def test_the_folder_of_sockets_is_for_its_owner_alone(tmp_path):
     prepare.make_folders(place)
 
     assert stat.S_IMODE(place.runtime_dir.stat().st_mode) == 0o700
+
+
+def test_a_state_directory_that_is_made_is_private_and_one_that_is_there_stays_as_it_is(tmp_path):
+    (tmp_path / "there").mkdir(mode=0o755)
+
+    for name in ("made", "there"):
+        prepare.make_folders(place_in(tmp_path / name))
+
+    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("made", "there")]
+    assert modes == [0o700, 0o755]
+
+
+def test_the_installer_makes_the_place_of_the_state_private_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(install, "CHECKOUT", tmp_path)
+    monkeypatch.setattr(install, "LOG", tmp_path / "var" / "log" / "install.log")
+
+    with install._alone():
+        assert stat.S_IMODE((tmp_path / "var").stat().st_mode) == 0o700
+
+
+def test_the_first_command_makes_a_private_state_directory_too(tmp_path):
+    subprocess.run(
+        [sys.executable, "-c", "import qlibplatform.settings"],
+        cwd=prepare.CHECKOUT,
+        env={"PATH": os.environ["PATH"], "PLATFORM_STATE_DIR": str(tmp_path / "var")},
+        check=True,
+    )
+
+    assert stat.S_IMODE((tmp_path / "var").stat().st_mode) == 0o700
 
 
 def test_a_path_too_long_for_a_socket_gets_a_short_private_folder(tmp_path):
@@ -125,17 +159,45 @@ def test_a_second_start_on_the_same_state_is_told_of_the_first(tmp_path):
 def test_the_processes_are_told_of_the_same_places(tmp_path):
     place = place_in(tmp_path)
 
-    settings = prepare.settings_for(place)
+    settings = prepare.settings_for(place, {})
 
     assert Path(settings["PLATFORM_STATE_DIR"]) == place.state_dir
     assert Path(settings["PLATFORM_RUNTIME_DIR"]) == place.runtime_dir
-    assert "PLATFORM_ALLOWED_HOSTS" not in settings
+    assert settings["PLATFORM_ALLOWED_HOSTS"] == "localhost,127.0.0.1,[::1]"
 
 
 def test_listening_to_other_machines_allows_the_names_that_they_use(tmp_path):
-    every = prepare.settings_for(place_in(tmp_path, HOST="0.0.0.0"))  # noqa: S104
-    one = prepare.settings_for(place_in(tmp_path, HOST="10.1.2.3"))
+    assert socket.gethostname() in allowed(tmp_path, HOST="0.0.0.0")  # noqa: S104
+    assert "*" not in allowed(tmp_path, HOST="0.0.0.0")  # noqa: S104
+    assert "10.1.2.3" in allowed(tmp_path, HOST="10.1.2.3")
+    assert "[fd00::3]" in allowed(tmp_path, HOST="fd00::3")
 
-    assert socket.gethostname() in every["PLATFORM_ALLOWED_HOSTS"].split(",")
-    assert "*" not in every["PLATFORM_ALLOWED_HOSTS"]
-    assert "10.1.2.3" in one["PLATFORM_ALLOWED_HOSTS"].split(",")
+
+def allowed(folder, environ=None, **where):
+    settings = prepare.settings_for(place_in(folder, **where), environ or {})
+    return settings["PLATFORM_ALLOWED_HOSTS"].split(",")
+
+
+def test_listening_everywhere_allows_the_addresses_of_all_interfaces(tmp_path, monkeypatch):
+    cards = {
+        "lo": [Address(socket.AF_INET, "127.0.0.1")],
+        "eth0": [
+            Address(socket.AF_INET, "192.0.2.7"),
+            Address(socket.AF_INET6, "2001:db8::7"),
+            Address(socket.AF_INET6, "fe80::1%eth0"),
+            Address(socket.AF_PACKET, "00:00:5e:00:53:01"),
+        ],
+    }
+    monkeypatch.setattr(prepare.psutil, "net_if_addrs", lambda: cards)
+
+    names = allowed(tmp_path, HOST="::")
+
+    assert {"192.0.2.7", "[2001:db8::7]"} < set(names)
+    assert [name for name in names if "fe80" in name or "5e:00" in name] == []
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])  # noqa: S104
+def test_names_that_are_given_stay_and_this_machine_may_come_too(tmp_path, host):
+    names = allowed(tmp_path, {"PLATFORM_ALLOWED_HOSTS": "qlib.lan,127.0.0.1"}, HOST=host)
+
+    assert names == ["localhost", "127.0.0.1", "[::1]", "qlib.lan"]

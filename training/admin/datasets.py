@@ -11,7 +11,7 @@ from .access import ReadOnly
 
 @admin.register(Dataset)
 class DatasetAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
-    """Datasets. They are imported and changed by commands."""
+    """Datasets. They are imported, changed and removed by commands."""
 
     list_display = (
         "name",

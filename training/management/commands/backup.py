@@ -21,13 +21,17 @@ class Command(BaseCommand):
     def handle(self, *, folder: Path, keep: int, **_: Any) -> None:
         """Say the new backup's place."""
         try:
-            done = backups.take(folder)
+            with backups.alone(folder):
+                self._take(folder)
+                if keep > 0:
+                    for old in backups.thin_out(folder, keep=keep):
+                        self.stdout.write(f"removed {old}")
         except (backups.NoBackup, OSError) as error:
-            raise CommandError(f"no backup was made: {error}") from error
+            raise CommandError(f"the backup failed: {error}") from error
+
+    def _take(self, folder: Path) -> None:
+        done = backups.take(folder)
         report = backups.verify(done)
         if report.faults:
             raise CommandError(f"{done} is damaged: {'; '.join(report.faults[:5])}")
         self.stdout.write(f"{done}: {report.files} files, {report.bytes / 1e6:.1f} MB, verified")
-        if keep > 0:
-            for old in backups.thin_out(folder, keep=keep):
-                self.stdout.write(f"removed {old}")

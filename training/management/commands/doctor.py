@@ -5,18 +5,25 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 from django.core.checks import ERROR, run_checks
-from django.core.management.base import BaseCommand
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management.base import BaseCommand, CommandParser
 from django.db import Error, connection
 from django.db.migrations.executor import MigrationExecutor
+from django.db.migrations.recorder import MigrationRecorder
 from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from training import backups, depot
+from training.errors import StoreAway
+from training.export.outbox import HORIZON
 from training.models import Dataset, TrainingTask, Worker
 from training.states import Status
 from training.work import queue
@@ -26,6 +33,8 @@ CLOCKS_APART_S = 5.0
 LITTLE_SPACE = 0.05
 UNNAMED = "not named"
 OLDEST_POSTGRES = 130_000
+EXPORT_WITHIN = timedelta(hours=1)
+BACKUP_WITHIN = timedelta(days=2)
 
 
 @dataclass(frozen=True)
@@ -44,13 +53,20 @@ Findings = Iterator[Finding]
 class Command(BaseCommand):
     """Changes nothing. Exit code 1 if something fails; warnings alone are 0."""
 
-    help = "Look at settings, database, Redis, folders, datasets, workers and leases."
+    help = "Look at settings, database, Redis, folders, datasets, workers, leases, backups."
     requires_system_checks: list[str] = []
 
-    def handle(self, **_: Any) -> None:
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Where backups are: the platform's settings do not know it."""
+        parser.add_argument("--backups", type=Path, metavar="FOLDER", help="is one of them new?")
+
+    def handle(self, *, backups: Path | None, **_: Any) -> None:
         """All findings, the ill ones with their cure."""
         ill = 0
-        for look in LOOKS:
+        looks: list[Callable[[], Findings]] = [*LOOKS]
+        if backups:
+            looks.append(partial(_backups, backups))
+        for look in looks:
             for finding in _insist(look):
                 self.stdout.write(f"{finding.state:4}  {finding.part:9} {finding.text}")
                 if finding.state != OK:
@@ -109,8 +125,9 @@ def _database() -> Findings:
 
 
 def _database_now() -> Any:
-    row = Dataset.objects.annotate(now=Now()).values_list("now", flat=True).first()
-    return row or timezone.now()
+    # A table that has rows wherever there are tables.
+    rows = MigrationRecorder.Migration.objects.annotate(now=Now())
+    return rows.values_list("now", flat=True)[0]
 
 
 def _redis() -> Findings:
@@ -129,7 +146,7 @@ def _redis() -> Findings:
 
 
 def _folders() -> Findings:
-    for name in ("STATE", "RUNTIME", "DATASETS", "ARTIFACTS", "SCRATCH"):
+    for name in ("STATE", "RUNTIME", "DATASETS", "ARTIFACTS", "SCRATCH", "FEATURES"):
         folder = getattr(settings, f"{name}_DIR")
         there = next(one for one in (folder, *folder.parents) if one.exists())
         if not os.access(there, os.W_OK | os.X_OK):
@@ -141,6 +158,18 @@ def _folders() -> Findings:
             text = f"{folder} has {usage.free / 1e9:.1f} GB left"
             yield Finding(WARN, "folders", text, "run manage.py maintain, or give it more space")
     yield Finding(OK, "folders", f"state in {settings.STATE_DIR}")
+
+
+def _store() -> Findings:
+    if not depot.is_used():
+        return
+    try:
+        depot.size("nothing")
+    except (StoreAway, ImproperlyConfigured) as error:
+        cure = "compare PLATFORM_ARTIFACTS_S3_… with the server; its packages: install.sh --s3"
+        yield Finding(FAIL, "store", str(error), cure)
+    else:
+        yield Finding(OK, "store", "artifacts are in the far store")
 
 
 def _datasets() -> Findings:
@@ -158,7 +187,8 @@ def _datasets() -> Findings:
 
 def _workers() -> Findings:
     alive = list(Worker.objects.alive())
-    if not any(not worker.draining for worker in alive):
+    taking = [worker for worker in alive if not worker.draining]
+    if not taking:
         cure = "systemctl start qlib-worker@cpu-1, or manage.py worker cpu"
         yield Finding(FAIL, "workers", "none takes tasks", cure)
     for worker in alive:
@@ -170,7 +200,7 @@ def _workers() -> Findings:
         else:
             yield Finding(OK, "workers", told + (", draining" if worker.draining else ""))
     for needs, name in _waiting():
-        if not any(worker.queue == name and worker.has(needs) for worker in alive):
+        if not any(worker.queue == name and worker.has(needs) for worker in taking):
             having = f" with {needs} installed" if needs else ""
             cure = f"start a worker for queue {name}{having}"
             yield Finding(WARN, "workers", f"tasks of queue {name} wait for one", cure)
@@ -194,4 +224,25 @@ def _leases() -> Findings:
         yield Finding(OK, "leases", "all are kept")
 
 
-LOOKS = (_settings, _database, _redis, _folders, _datasets, _workers, _leases)
+def _export() -> Findings:
+    if not settings.MLFLOW_TRACKING_URI:
+        return
+    ended = Q(completed_at__lt=Now() - EXPORT_WITHIN, completed_at__gte=Now() - HORIZON)
+    due = TrainingTask.objects.filter(ended, status=Status.COMPLETED, export__sent_at=None)
+    if count := due.count():
+        cure = "journalctl -u qlib-export says why; it may be off: systemctl start qlib-export"
+        yield Finding(WARN, "export", f"{count} results have not come to MLflow", cure)
+    else:
+        yield Finding(OK, "export", "MLflow has all results")
+
+
+def _backups(folder: Path) -> Findings:
+    newest = next(iter(reversed(backups.complete(folder))), None)
+    if newest is None or timezone.now() - backups.taken_at(newest) > BACKUP_WITHIN:
+        cure = f"journalctl -u qlib-backup says why; qlib-manage backup {folder}"
+        yield Finding(WARN, "backup", f"none of the last two days in {folder}", cure)
+    else:
+        yield Finding(OK, "backup", str(newest))
+
+
+LOOKS = (_settings, _database, _redis, _folders, _store, _datasets, _workers, _leases, _export)

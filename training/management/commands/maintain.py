@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from training import retention
 
@@ -17,12 +17,26 @@ class Command(BaseCommand):
         parser.add_argument("--apply", action="store_true", help="remove what is shown")
 
     def handle(self, *, apply: bool, **_: Any) -> None:
-        """One line for each thing that goes, then the sum."""
-        count = size = 0
-        for removal in list(retention.plan()):
-            if apply and not removal.do():
+        """One line for each thing that goes, then the sum. Raises: CommandError."""
+        count = size = failures = 0
+        for removal in _plan():
+            try:
+                if apply and not removal.do():
+                    continue
+            except OSError as error:
+                failures += 1
+                self.stderr.write(f"{removal.kind:9} {removal.name}  could not be removed: {error}")
                 continue
             count, size = count + 1, size + removal.bytes
             self.stdout.write(f"{removal.kind:9} {removal.name}  {removal.bytes / 1e6:.1f} MB")
         done = "removed" if apply else "would go; manage.py maintain --apply removes"
         self.stdout.write(f"{count} {done}, {size / 1e6:.1f} MB")
+        if failures:
+            raise CommandError(f"{failures} could not be removed")
+
+
+def _plan() -> list[retention.Removal]:
+    try:
+        return list(retention.plan())
+    except OSError as error:
+        raise CommandError(f"nothing was removed: {error}") from error
