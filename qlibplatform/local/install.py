@@ -22,6 +22,9 @@ VENV = CHECKOUT / ".venv"
 PYTHON = VENV / "bin" / "python"
 BOOTSTRAP = CHECKOUT / ".venv-bootstrap"
 STAMP = VENV / "installed.json"
+UNFINISHED = VENV / "unfinished"
+"""There while something is installed. Whoever is killed meanwhile leaves packages without some of
+their files, which the next installer would take for whole."""
 LOG = CHECKOUT / "var" / "log" / "install.log"
 # Locks are complete and hashed: nothing may be looked up beside them, not even to build gym.
 LOCKED = ["--no-deps", "--require-hashes"]
@@ -65,9 +68,10 @@ def _install(wanted: list[str]) -> None:
     if "torch" in wanted:
         _install_torch()
         return
-    if not _venv_works():
-        _make_venv()
     have = _installed()
+    if UNFINISHED.exists() or not _venv_works():
+        _make_venv()
+        have = dict.fromkeys(have, "")
     sets = [name for name in ("base", "worker", "s3", "models", "dev") if name in {*wanted, *have}]
     due = [name for name in sets if have.get(name) != _lock_hash(name)]
     if due:
@@ -81,8 +85,16 @@ def _install(wanted: list[str]) -> None:
 
 def _install_sets(due: Iterable[str]) -> None:
     locks = [f"-r{LOCKS / f'{name}.txt'}" for name in due]
-    _pip("Installing the installer", [*LOCKED, f"-r{LOCKS / 'installer.txt'}"])
-    _uv_or_pip(f"Installing {', '.join(due)}", [*LOCKED, "--no-build-isolation", *locks])
+    with _marked_unfinished():
+        _pip("Installing the installer", [*LOCKED, f"-r{LOCKS / 'installer.txt'}"])
+        _uv_or_pip(f"Installing {', '.join(due)}", [*LOCKED, "--no-build-isolation", *locks])
+
+
+@contextlib.contextmanager
+def _marked_unfinished() -> Iterator[None]:
+    UNFINISHED.touch()
+    yield
+    UNFINISHED.unlink()
 
 
 def _compile_kernels() -> None:
@@ -106,11 +118,11 @@ def _install_torch() -> None:
     if not (VENV / "bin" / "uv").exists():
         raise CannotInstall("Torch comes on top of an installation: run `make install` first.")
     title = "Installing torch for CPU"
-    if _run(title, [*_uv(), "--torch-backend", "cpu", TORCH], _uv_settings()) == 0:
-        return
-    # Where torch's own index is out of reach, another that pip was told of may have the build.
-    # With "+cpu" it is that one or none, never PyPI's gigabytes for CUDA.
-    _pip(title, [f"{TORCH}+cpu"])
+    with _marked_unfinished():
+        if _run(title, [*_uv(), "--torch-backend", "cpu", TORCH], _uv_settings()) != 0:
+            # Where torch's own index is out of reach, another that pip was told of may have the
+            # build. With "+cpu" it is that one or none, never PyPI's gigabytes for CUDA.
+            _pip(title, [f"{TORCH}+cpu"])
 
 
 def _lock_hash(name: str) -> str:
@@ -209,7 +221,11 @@ def _pip_option(option: str) -> str:
 def _run(title: str, command: list[str], environment: dict[str, str] | None = None) -> int:
     """Run it with its words in the log and one line at the terminal; answer its exit code."""
     caches = CHECKOUT / "var" / "cache"
-    places = {"PIP_CACHE_DIR": str(caches / "pip"), "UV_CACHE_DIR": str(caches / "uv")}
+    places = {
+        "PIP_CACHE_DIR": str(caches / "pip"),
+        "UV_CACHE_DIR": str(caches / "uv"),
+        "VIRTUALENV_OVERRIDE_APP_DATA": str(caches / "virtualenv"),
+    }
     started = time.monotonic()
     with LOG.open("a") as log:
         log.write(f"\n$ {' '.join(command)}\n")
