@@ -1,5 +1,6 @@
 """What passes over a channel, and what a reporter makes of it. No process is started here."""
 
+import errno
 import json
 import math
 import os
@@ -8,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from training.engine import child, walls
 from training.engine.protocol import MAX_LINE_BYTES, Channel, Malformed, clean
 from training.engine.reporter import Cancelled, Reporter
 from training.engine.verdict import Limits, classify
@@ -259,3 +261,22 @@ def test_a_failure_keeps_the_code_that_the_training_gave(code, kind):
 
     assert (outcome.kind, outcome.code) == (kind, code)
     assert outcome.error == (final["error"] if kind == "failed" else "The training was cancelled.")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_told_though_the_log_lies_on_it(pair, monkeypatch, number):
+    leader, training = pair
+
+    def train(job, reporter):
+        raise OSError(number, os.strerror(number))
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(child.traceback, "print_exc", full)
+    leader.send({"type": "job"})
+
+    code = child.run_job(training, walls.Fence(0, ""), lambda job: train)
+
+    told = [message for message in everything(leader) if message["type"] == "failed"]
+    assert (code, told[0]["code"]) == (child.EXIT_FAILED, "disk_full")

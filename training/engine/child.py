@@ -5,6 +5,7 @@ Nothing here returns into the host: every road ends in `os._exit`. So nothing ru
 whatever must be on disk is flushed here first.
 """
 
+import errno
 import faulthandler
 import gc
 import io
@@ -18,6 +19,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, NoReturn, TextIO
 
 from training.engine import walls
@@ -89,8 +91,10 @@ def run_job(channel: Channel, fence: walls.Fence, find_train: Callable[[Message]
     try:
         reporter.done(find_train(job)(job, reporter))
     except BaseException as error:
-        traceback.print_exc()
-        _flush()
+        # The log may lie on the very disk that is full.
+        with suppress(OSError):
+            traceback.print_exc()
+            _flush()
         _say_failed(reporter, error)
         return EXIT_FAILED
     return EXIT_DONE
@@ -111,6 +115,8 @@ def explain(error: BaseException) -> tuple[str, str]:
         return "cancelled", "The training was cancelled."
     if isinstance(error, MemoryError) or "bad_alloc" in str(error):
         return "out_of_memory", "The training ran out of memory."
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "disk_full", "The disk is full: free some space, then retry this task."
     if isinstance(error, Malformed):
         return "training_error", f"The job could not be read: {error}."
     if isinstance(error, TrainingError):
