@@ -11,7 +11,7 @@ from rich.console import Console
 
 from . import demo, first_start, prepare, terminal
 from .prepare import CannotStart, Place
-from .processes import Supervisor, supervised
+from .processes import Supervisor, adopt_orphans, end_orphans, supervised
 
 STOPPING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -25,6 +25,7 @@ def main() -> int:
     console = Console()
     for number in STOPPING_SIGNALS:
         signal.signal(number, _stop)
+    adopt_orphans()
     try:
         _run(console, prepare.place_from(os.environ), started=time.monotonic())
     except CannotStart as error:
@@ -33,6 +34,8 @@ def main() -> int:
     except Stop:
         console.print("Stopped.")
         return 0
+    finally:
+        end_orphans()
     return 1
 
 
@@ -58,7 +61,8 @@ def _run(console: Console, place: Place, *, started: float) -> None:
             ready_after_s = time.monotonic() - started
             task_id = _run_demo(console, place, account, supervisor) if account else None
             supervisor.start_rest()
-            terminal.show_ready(console, place, after_s=ready_after_s, task_id=task_id)
+            token = account.token if account else None
+            terminal.show_ready(console, place, after_s=ready_after_s, token=token, task_id=task_id)
             _watch(console, supervisor)
 
 

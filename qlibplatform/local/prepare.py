@@ -6,6 +6,7 @@ Every refusal is a `CannotStart`: what is wrong, and the cure.
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import socket
 import stat
@@ -54,15 +55,24 @@ class Place:
         return f"http://{self.address}"
 
 
+COMMENT = re.compile(r"\s[#;]")
+
+
 def place_from(environ: Mapping[str, str]) -> Place:
     """The place that the environment asks for: HOST, PORT, PLATFORM_STATE_DIR.
 
-    Raises: CannotStart, if PORT is not a port.
+    Raises: CannotStart, if PORT is not a port, or a path can't be written in a configuration.
     """
     port = environ.get("PORT", "8000")
     if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
         raise CannotStart(f"PORT={port} is not a port: name a number from 1 to 65535.")
     state_dir = Path(environ.get("PLATFORM_STATE_DIR") or CHECKOUT / "var").absolute()
+    for path in (CHECKOUT, state_dir):
+        if COMMENT.search(str(path)):
+            raise CannotStart(
+                f"{path}: a blank before # or ; begins a comment in the process runner's "
+                "configuration. Rename the folder, or name another: PLATFORM_STATE_DIR=/path"
+            )
     given = environ.get("PLATFORM_RUNTIME_DIR")
     return Place(
         state_dir=state_dir,

@@ -5,6 +5,7 @@ ZeroMQ and Tornado: it restarts what died, rotates logs, and needs nothing but P
 started would outlive its own `kill -9`; so each child runs on a lifeline.
 """
 
+import ctypes
 import os
 import signal
 import socket
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 from xmlrpc.client import Fault, ServerProxy
 
+import psutil
 from supervisor.xmlrpc import SupervisorTransport
 
 from .prepare import CHECKOUT, CannotStart, Place
@@ -33,6 +35,7 @@ from .programs import (
     redis_program,
 )
 
+PR_SET_CHILD_SUBREAPER = 36
 STOP_WITHIN_S = 15
 LOOP_WITHIN_S = 120
 UNREACHABLE = (OSError, HTTPException)
@@ -139,6 +142,22 @@ class Supervisor:
             self._process.wait()
 
 
+def adopt_orphans() -> None:
+    """From now on whose parent dies is our child, not that of the system's first process."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def end_orphans() -> None:
+    """Kill what outlived its worker: a leader that still waits for its database, with its training.
+
+    The next start gives its task another attempt.
+    """
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
 def _kill(pid: int) -> None:
     with suppress(ProcessLookupError):  # gone by itself meanwhile
         os.kill(pid, signal.SIGKILL)
@@ -154,15 +173,17 @@ def supervised(place: Place, environment: Mapping[str, str]) -> Iterator[Supervi
     path.write_text(configuration(place, store=store, platform=platform))
     # A session of its own: Ctrl-C at the terminal reaches this process alone, which then stops
     # the others in their order.
+    words = (place.log_dir / "supervisor.log").open("ab")
     process = subprocess.Popen(
         [*LIFELINE, sys.executable, "-m", "supervisor.supervisord", "-c", str(path)],
         cwd=CHECKOUT,
         env=dict(environment),
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stdout=words,
+        stderr=words,
         start_new_session=True,
     )
+    words.close()
     supervisor = Supervisor(place, process, platform=platform)
     try:
         supervisor.wait_until_up()

@@ -154,7 +154,8 @@ def _program(place: Place, program: Program, *, autostart: bool) -> str:
             "stopwaitsecs": str(program.stop_within_s),
             "killasgroup": "true",
             "redirect_stderr": "true",
-            "stdout_logfile": str(log_of(place, program.name)),
+            # supervisord expands this one twice.
+            "stdout_logfile": str(log_of(place, program.name)).replace("%", "%%"),
             "stdout_logfile_maxbytes": "10MB",
             "stdout_logfile_backups": "3",
         },
@@ -162,7 +163,7 @@ def _program(place: Place, program: Program, *, autostart: bool) -> str:
 
 
 def _section(name: str, options: Mapping[str, str]) -> str:
-    # supervisord expands %(…)s, and takes what follows " ;" for a comment.
+    # supervisord expands %(…)s. What would be a comment for it, `prepare` refuses in a path.
     lines = [f"{key}={value.replace('%', '%%')}" for key, value in options.items()]
     return "\n".join([f"[{name}]", *lines, ""])
 

@@ -180,21 +180,26 @@ def show_account(console: Console, account: Account) -> None:
         console.print(text, highlight=False, soft_wrap=True)
 
 
-def show_ready(console: Console, place: Place, *, after_s: float, task_id: str | None) -> None:
-    """Where the platform is, and lines to paste."""
+def show_ready(
+    console: Console, place: Place, *, after_s: float, token: str | None, task_id: str | None
+) -> None:
+    """Where the platform is, and lines to paste. token: if it was made just now."""
     page = f"{place.url}/"
-    text = f"\n[bold green]Ready[/] at [bold link={page}]{page}[/] (up in {after_s:.0f} s)"
-    console.print(text, highlight=False, soft_wrap=True)
+    # Not as markup: an address may have brackets of its own.
+    text = Text("\n").append("Ready", "bold green").append(" at ")
+    text.append(page, f"bold link {page}").append(f" (up in {after_s:.0f} s)")
+    console.print(text, soft_wrap=True)
     bearer = '-H "Authorization: Bearer $TOKEN"'
     lines = [
-        "export TOKEN=…  # the API token of the first start",
+        f"export TOKEN={token or '…  # the API token of the first start'}",
         f"curl {bearer} -H 'Content-Type: application/yaml' \\\n"
         f"     --data-binary @training/presets/demo.yaml {place.url}/api/train",
         f"curl {bearer} {place.url}/api/tasks",
-        f"wscat {bearer} -c ws://{place.address}/ws/train/{task_id or 'task-…'}",
+        f"npx wscat {bearer} -c ws://{place.address}/ws/train/{task_id or 'task-…'}",
     ]
     console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
-    console.print(f"Logs: {place.log_dir}. Ctrl-C stops everything.\n", highlight=False)
+    told = f"Logs: {place.log_dir}. Ctrl-C stops everything.\n"
+    console.print(told, markup=False, highlight=False, soft_wrap=True)
 
 
 def show_trouble(console: Console, trouble: Trouble) -> None:

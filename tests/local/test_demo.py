@@ -5,10 +5,11 @@ import threading
 from contextlib import contextmanager
 
 import pytest
+from websockets.datastructures import Headers
 from websockets.http11 import Response
 from websockets.sync.server import serve
 
-from qlibplatform.local import prepare
+from qlibplatform.local import demo, prepare
 from qlibplatform.local.demo import Client
 from qlibplatform.local.prepare import CannotStart
 
@@ -79,3 +80,13 @@ def test_while_nothing_comes_it_looks_after_the_processes():
 
     with platform(lambda socket: socket.recv()) as client, pytest.raises(Died):
         list(client.events("task-1", look=look))
+
+
+def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+
+    def always_ready(_connection, _request):
+        return Response(200, "OK", Headers({"Content-Length": "0"}), b"")
+
+    with platform(lambda socket: None, process_request=always_ready) as client:
+        demo.wait_until_ready(client.place, look=lambda: None, deadline_s=5)

@@ -1,9 +1,7 @@
 """Processes under supervisord: restarted when they die, gone when it goes, whatever ended it."""
 
-import configparser
 import json
 import os
-import shlex
 import signal
 import stat
 import subprocess
@@ -14,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from qlibplatform.local import prepare, processes, programs
+from qlibplatform.local.prepare import CannotStart
 from qlibplatform.local.programs import Program
 
 pytestmark = pytest.mark.slow
@@ -186,15 +185,44 @@ def test_a_new_redis_on_the_path_is_taken(tmp_path, monkeypatch):
     assert programs.find_redis() == str(new)
 
 
-def test_paths_with_blanks_percents_and_semicolons_survive_the_configuration(tmp_path):
-    place = prepare.place_from({"PLATFORM_STATE_DIR": str(tmp_path / "a b ;%(here)s 'c'")})
+def test_paths_with_blanks_percents_and_semicolons_survive_the_configuration(tmp_path, monkeypatch):
+    place = prepare.place_from({"PLATFORM_STATE_DIR": str(tmp_path / "a b;%(here)s 1%s 'c'")})
+    prepare.make_folders(place)
+    told = place.state_dir / "told"
+    says = f"import pathlib, time; pathlib.Path({str(told)!r}).touch(); print('up', flush=True)"
+    run_only(monkeypatch, Program("web", (sys.executable, "-c", f"{says}; time.sleep(99)"), 1))
 
-    text = programs.configuration(place, store=[programs.redis_program(place)], platform=[])
+    with processes.supervised(place, os.environ) as supervisor:
+        supervisor.start_platform()
+        wait_for(told.exists)
+        wait_for(lambda: "up" in programs.log_of(place, "web").read_text())
 
-    parser = configparser.RawConfigParser(delimiters=("=",), inline_comment_prefixes=(" ;",))
-    parser.read_string(text)
-    command = shlex.split(parser["program:redis"]["command"].replace("%%", "%"))
-    assert command[command.index("--dir") + 1] == str(place.state_dir / "redis")
+
+@pytest.mark.parametrize("name", ["and #1", "c ; d"])
+def test_a_path_that_would_be_a_comment_is_refused_with_the_cure(tmp_path, name):
+    with pytest.raises(CannotStart, match="PLATFORM_STATE_DIR"):
+        prepare.place_from({"PLATFORM_STATE_DIR": str(tmp_path / name)})
+
+
+def test_what_outlived_its_parent_is_found_and_ended(tmp_path):
+    """As a leader does that waits for its database, in a session of its own."""
+    told = tmp_path / "pid"
+    sleeper = f"import os, time; open({str(told)!r}, 'w').write(str(os.getpid())); time.sleep(99)"
+    command = [sys.executable, "-c", sleeper]
+    parent = f"import subprocess; subprocess.Popen({command!r}, start_new_session=True)"
+    script = f"""
+import subprocess, sys, time
+from pathlib import Path
+from qlibplatform.local import processes
+processes.adopt_orphans()
+subprocess.run({[sys.executable, "-c", parent]!r})
+while not Path({str(told)!r}).exists() or not Path({str(told)!r}).read_text():
+    time.sleep(0.05)
+processes.end_orphans()
+"""
+    subprocess.run([sys.executable, "-c", script], cwd=CHECKOUT, check=True, timeout=60)
+
+    wait_for(lambda: not alive(int(told.read_text())), deadline_s=5)
 
 
 @pytest.mark.parametrize("reaped", [True, False])

@@ -5,7 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
-from qlibplatform.local.terminal import Pace, Watch, show_result
+from qlibplatform.local import prepare
+from qlibplatform.local.terminal import Pace, Watch, show_ready, show_result
 
 
 def event(kind="progress", stage="fit", progress=50.0, message="", **data):
@@ -100,3 +101,17 @@ def test_a_failed_training_shows_its_error_and_no_table():
     text = result_of(status="failed", error="out of memory", result={})
 
     assert text == "The demo training failed: out of memory\n"
+
+
+@pytest.mark.parametrize("token", ["qp_secret", None])
+def test_what_is_to_be_pasted_stands_whole_whatever_is_in_the_address(tmp_path, token):
+    place = prepare.place_from({"HOST": "::1", "PLATFORM_STATE_DIR": str(tmp_path / "of [x]")})
+    output = io.StringIO()
+
+    console = Console(file=output, width=40)
+    show_ready(console, place, after_s=2.0, token=token, task_id=None)
+
+    text = output.getvalue()
+    assert "Ready at http://[::1]:8000/ (up in 2 s)" in text
+    assert f"Logs: {place.log_dir}. Ctrl-C" in text
+    assert f"export TOKEN={token or '…'}" in text
