@@ -15,7 +15,7 @@ from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
 from training import attempt_log, curves, outcomes, reports, services
-from training.errors import NotFinished, NotFound
+from training.errors import NotFinished, NotFound, StoreAway
 from training.models import HEADLINES, TrainingTask
 from training.states import EventKind, Stage, Status
 
@@ -53,19 +53,14 @@ def show(request: HttpRequest, task_id: str) -> HttpResponse:
         task = services.visible(task_id, user=cast(AbstractBaseUser, request.user))
     except NotFound:
         raise Http404 from None
-    log = _log_end(task)
     context = {
         "task": task,
         "steps": list(_steps(task)),
         "eta_s": _eta_s(task),
-        "curves": list(_curves(task)),
-        "log": log,
-        "last_words": "\n".join(log["text"].splitlines()[-LAST_WORDS:]),
         "cure": cure_of(task.error_code),
         "headlines": _headlines(task),
         "metrics": task.result.get("metrics", {}),
-        **_report(task),
-        **_day(task, request.GET.get("day", "")),
+        **_from_files(task, request.GET.get("day", "")),
         "children": task.retries.order_by("created_at").only("id", "name")[:20],
     }
     return render(request, "training/pages/task.html", context)
@@ -75,6 +70,21 @@ def _headlines(task: TrainingTask) -> list[tuple[str, float]]:
     metrics = task.result.get("metrics", {})
     shown = (*HEADLINES, "turnover")
     return [(name, metrics[name]) for name in shown if metrics.get(name) is not None]
+
+
+def _from_files(task: TrainingTask, day: str) -> dict[str, Any]:
+    """What lies in the task's files; the page has the rest where these can't be reached."""
+    try:
+        log = _log_end(task)
+        return {
+            "curves": list(_curves(task)),
+            "log": log,
+            "last_words": "\n".join(log["text"].splitlines()[-LAST_WORDS:]),
+            **_report(task),
+            **_day(task, day),
+        }
+    except StoreAway as error:
+        return {"away": error.message, "log": {"begins": 0, "next": 0}}
 
 
 def _report(task: TrainingTask) -> dict[str, Any]:
