@@ -15,6 +15,8 @@ TASK_ROUTES = {
     "task": [("get", Status.PENDING, 200), ("delete", Status.COMPLETED, 204)],
     "task-cancel": [("post", Status.PENDING, 202)],
     "task-finish": [("post", Status.RUNNING, 202)],
+    "task-pin": [("post", Status.PENDING, 200)],
+    "task-unpin": [("post", Status.PENDING, 200)],
     "task-retry": [("post", Status.FAILED, 201)],
     "task-events": [("get", Status.PENDING, 200)],
     "task-log": [("get", Status.PENDING, 200)],

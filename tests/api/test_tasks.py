@@ -247,6 +247,18 @@ def test_what_is_being_cancelled_is_not_finished_early(api, make_task):
     assert "being cancelled" in refused.json()["error"]["message"]
 
 
+def test_a_pinned_task_is_not_deleted_until_it_is_let_go(api, make_task):
+    url = f"/api/tasks/{make_task(status=Status.COMPLETED).id}"
+
+    pinned = api.post(f"{url}/pin").json()["pinned"]
+    refused = api.delete(url)
+    unpinned = api.post(f"{url}/unpin").json()["pinned"]
+
+    assert (pinned, unpinned) == (True, False)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "pinned")
+    assert api.delete(url).status_code == 204
+
+
 def test_one_task_takes_no_parameters(api, make_task):
     assert api.get(f"/api/tasks/{make_task().id}?verbose=1").status_code == 400
 

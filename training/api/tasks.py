@@ -144,6 +144,42 @@ class TaskFinish(APIView):
         return Response(task_to_wire(task), status=202)
 
 
+class TaskPin(APIView):
+    """The wish to keep it."""
+
+    parser_classes = [Unread]
+
+    @extend_schema(
+        operation_id="pin_task",
+        request=None,
+        responses={200: serializers.TaskShape, **failures(403, 404)},
+    )
+    def post(self, request: Request, task_id: str) -> Response:
+        """Keep the task from cleaning and deletion."""
+        return _pinned(request, task_id, pinned=True)
+
+
+class TaskUnpin(APIView):
+    """The wish to let it go again."""
+
+    parser_classes = [Unread]
+
+    @extend_schema(
+        operation_id="unpin_task",
+        request=None,
+        responses={200: serializers.TaskShape, **failures(403, 404)},
+    )
+    def post(self, request: Request, task_id: str) -> Response:
+        """Let the task be cleaned away and deleted again."""
+        return _pinned(request, task_id, pinned=False)
+
+
+def _pinned(request: Request, task_id: str, *, pinned: bool) -> Response:
+    user = caller(request)
+    services.pin(task_id, user=user, pinned=pinned)
+    return Response(task_to_wire(services.visible(task_id, user=user)))
+
+
 class TaskRetry(APIView):
     """The wish to run it again."""
 

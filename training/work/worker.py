@@ -7,6 +7,7 @@ RQ for correctness: a ring is only a reason to look into the database.
 import fcntl
 import gc
 import logging
+import math
 import os
 import shutil
 import signal
@@ -317,14 +318,17 @@ def take_slot(slot: str) -> None:
     """
     # Kept open on purpose: the lock belongs to the descriptor, which the horse inherits.
     lock = os.open(settings.RUNTIME_DIR / f"worker-{slot}.lock", os.O_CREAT | os.O_RDWR, 0o600)
-    told = False
+    row = WorkerRow.objects.filter(name=slot)
+    said_at = -math.inf
     while True:
         try:
             return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if not told:
+            if time.monotonic() - said_at >= SEEN_EVERY_S:
                 log.warning("worker %s: its predecessor still works; waiting", slot)
-                told = True
+                # The worker is there: it trains what its predecessor has begun.
+                _with_database(lambda: row.update(seen_at=Now()))
+                said_at = time.monotonic()
             time.sleep(0.5)
 
 
