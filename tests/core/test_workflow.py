@@ -494,6 +494,7 @@ def test_null_passes_where_a_file_or_a_seed_is_optional(name):
 FAULTS = [
     (f"{MODEL}.num_leaves", "210", f"{MODEL}.num_leaves", "whole number"),
     (f"{MODEL}.num_leaves", 1, f"{MODEL}.num_leaves", "out of range"),
+    ("platform.timeout_s", -1, "platform.timeout_s", "out of range: 1 to 31,536,000"),
     (f"{MODEL}.num_leaves", True, f"{MODEL}.num_leaves", "whole number"),
     (f"{MODEL}.loss", "msee", f"{MODEL}.loss", "one of"),
     (f"{MODEL}.num_iterations", 10, f"{MODEL}.num_iterations", "num_boost_round"),

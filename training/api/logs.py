@@ -90,5 +90,5 @@ def _whole(task: TrainingTask, attempt: int, end: int) -> Iterator[bytes]:
 def attempt_of(task: TrainingTask, asked: int | None) -> int:
     """The asked attempt, by default the newest; 0 if there was none yet. Raises: NotFound."""
     if asked is not None and asked > task.attempt:
-        raise NotFound(f"{task.id} has had {task.attempt} attempts, there is no {asked}")
+        raise NotFound(f"{task.id} is at attempt {task.attempt}, there is no {asked}")
     return task.attempt if asked is None else asked

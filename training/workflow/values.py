@@ -72,7 +72,8 @@ def _in_range(findings: Findings, path: Path, value: Any, rule: Rule) -> Any:
     if value < rule.low or value > rule.high or (rule.low_open and value == rule.low):
         above = "above " if rule.low_open else ""
         findings.fault(
-            path, f"{shown(value)} is out of range: {above}{rule.low:g} to {rule.high:g}"
+            path,
+            f"{shown(value)} is out of range: {above}{_count(rule.low)} to {_count(rule.high)}",
         )
         return BAD
     return value
@@ -194,3 +195,8 @@ _CHECKS = {
     "metrics": _metrics,
     "empty": _empty,
 }
+
+
+def _count(bound: float) -> str:
+    """As people write it: 31,536,000, but 1e+300."""
+    return f"{bound:,.0f}" if bound == int(bound) and abs(bound) < 1e15 else f"{bound:g}"
