@@ -17,6 +17,7 @@ from redis.retry import Retry
 from . import database_url
 
 env = Env(prefix="PLATFORM_")
+NOT_NEGATIVE = validate.Range(min=0)
 
 # ── Places ──────────────────────────────────────────────────────────────────────────────
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -142,6 +143,8 @@ SQLITE_OPTIONS = {
         "PRAGMA journal_size_limit=67108864;"
     ),
 }
+STATEMENT_TIMEOUT_MS: int = env.int("STATEMENT_TIMEOUT_MS", 10_000, validate=NOT_NEGATIVE)
+"""The longest that PostgreSQL works on one statement; 0: as long as it takes, as for `migrate`."""
 POSTGRES_OPTIONS = {
     "connect_timeout": 5,
     # A server that is gone without a word, with its machine: else the kernel tries for a quarter
@@ -150,7 +153,7 @@ POSTGRES_OPTIONS = {
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "options": (
-        "-c statement_timeout=10000 -c lock_timeout=5000"
+        f"-c statement_timeout={STATEMENT_TIMEOUT_MS} -c lock_timeout=5000"
         " -c idle_in_transaction_session_timeout=30000 -c tcp_user_timeout=15000"
     ),
 }
@@ -270,15 +273,15 @@ MLFLOW_TRACKING_URI: str = env.str("MLFLOW_TRACKING_URI", "")
 """Finished results are sent on to this MLflow server; empty: nowhere."""
 
 # ── Keeping it tidy: `manage.py maintain`; 0 keeps for ever ──────────────────────────────
-KEEP_TASKS_DAYS: int = env.int("KEEP_TASKS_DAYS", 0)
+KEEP_TASKS_DAYS: int = env.int("KEEP_TASKS_DAYS", 0, validate=NOT_NEGATIVE)
 """Final tasks go so many days after their end, with all that is theirs."""
-KEEP_TASKS: int = env.int("KEEP_TASKS", 0)
+KEEP_TASKS: int = env.int("KEEP_TASKS", 0, validate=NOT_NEGATIVE)
 """At most so many final tasks stay: the newest."""
-KEEP_ARTIFACTS_DAYS: int = env.int("KEEP_ARTIFACTS_DAYS", 0)
+KEEP_ARTIFACTS_DAYS: int = env.int("KEEP_ARTIFACTS_DAYS", 0, validate=NOT_NEGATIVE)
 """Files and logs of final tasks go so many days after their end; the task and its metrics stay."""
-KEEP_ARTIFACTS_BYTES: int = env.int("KEEP_ARTIFACTS_BYTES", 0)
+KEEP_ARTIFACTS_BYTES: int = env.int("KEEP_ARTIFACTS_BYTES", 0, validate=NOT_NEGATIVE)
 """All files of tasks together: the oldest go first."""
-KEEP_PROGRESS_DAYS: int = env.int("KEEP_PROGRESS_DAYS", 30)
+KEEP_PROGRESS_DAYS: int = env.int("KEEP_PROGRESS_DAYS", 30, validate=NOT_NEGATIVE)
 """Progress, curve and log events of final tasks; the events that tell its story stay."""
 
 ACCEL_PREFIX: str = env.str("ACCEL_PREFIX", "")
@@ -371,11 +374,20 @@ SENTRY_DSN: str = env.str("SENTRY_DSN", "")
 if SENTRY_DSN:
     import sentry_sdk
 
-    # No bodies, users or headers: a workflow may be a secret of its owner.
+    def _without_request(event: Any, hint: Any) -> Any:
+        request = event.pop("request", {})
+        address = urlsplit(request.get("url", ""))
+        return {**event, "request": {"method": request.get("method"), "url": address.path}}
+
+    # The error and where it came from, and no more: a workflow may be a secret of its owner, and
+    # local variables hold passwords and tokens.
     sentry_sdk.init(
         dsn=SENTRY_DSN,
         release=RELEASE or None,
         send_default_pii=False,
         max_request_body_size="never",
+        include_local_variables=False,
+        max_breadcrumbs=0,
+        before_send=_without_request,
     )
 env.seal()

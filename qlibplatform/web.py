@@ -49,6 +49,8 @@ class GracefulServer(Server):  # type: ignore[misc]
 
     def run(self) -> None:
         """Until told to end; after daphne's own handlers of signals are in place."""
+        # A proxy logs requests; daphne's lines are no JSON, and hold what stood in the address.
+        self.action_logger = None
         self._ports: list[Any] = []
         self._ends_at: float | None = None
         self._unchecked: list[Any] = []

@@ -15,7 +15,7 @@ from django.db import transaction
 from django.db.models import DateTimeField, Expression, ExpressionWrapper, F, Q, Value
 from django.db.models.functions import Greatest, Now
 
-from . import events
+from . import events, tracing
 from .errors import AlreadyFinished, Fenced, NotFinished, NotFitting, NotFound, Pinned
 from .models import HEADLINES, LogChunk, MetricPoint, TaskTag, TrainingTask
 from .sanitise import clean, clean_text
@@ -63,7 +63,8 @@ def create(task: TrainingTask) -> TrainingTask:
         TaskTag.objects.bulk_create(
             TaskTag(task=task, name=name) for name in dict.fromkeys(task.tags)
         )
-        events.record(task, (EventKind.CREATED, None))
+        # So that its worker's log lines can name the request too.
+        events.record(task, (EventKind.CREATED, tracing.known("request_id")))
     return task
 
 

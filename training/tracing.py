@@ -24,6 +24,12 @@ def about(**ids: str) -> Iterator[None]:
         _context.reset(token)
 
 
+def known(name: str) -> dict[str, str]:
+    """The id of this name, under its name, where there is one; for those who carry it further."""
+    value = _context.get().get(name)
+    return {name: value} if value else {}
+
+
 def stamp(**ids: str) -> None:
     """What is logged from now on in this coroutine, to its end, carries these ids."""
     _context.set({**_context.get(), **ids})

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from training import datasets
+from training import datasets, tracing
 from training.states import Status
-from training.work import jobs
+from training.work import jobs, worker
 
 pytestmark = pytest.mark.django_db
 
@@ -32,3 +32,27 @@ def test_a_version_that_is_not_on_this_worker_is_named(make_task, dataset):
 
     with pytest.raises(FileNotFoundError, match="0123456789abcdef"):
         jobs._job(task, at=post)
+
+
+def test_a_leaders_lines_name_the_request_that_made_the_task(make_task):
+    with tracing.about(request_id="from-the-proxy"):
+        task = make_task()
+
+    assert jobs._request_of(task) == {"request_id": "from-the-proxy"}
+    assert jobs._request_of(make_task()) == {}
+
+
+def test_scratch_that_is_made_while_the_rows_are_read_stays(settings, monkeypatch, make_task):
+    running = make_task(status=Status.RUNNING)
+    for name in ("left-1", f"{running.id}-1"):
+        (settings.SCRATCH_DIR / name).mkdir(parents=True)
+
+    def read(_):
+        (settings.SCRATCH_DIR / "fresh-1").mkdir()
+        return {f"{running.id}-1"}
+
+    monkeypatch.setattr(worker, "_with_database", read)
+    worker.clear_scratch()
+
+    left = {path.name for path in settings.SCRATCH_DIR.iterdir()}
+    assert left == {"fresh-1", f"{running.id}-1"}

@@ -13,6 +13,7 @@ from django.db import connection
 
 from training import archive, datasets, lifecycle, runner, tracing
 from training.engine import handle, keeper, verdict
+from training.ledger import insist
 from training.models import TrainingTask
 from training.models import Worker as WorkerRow
 
@@ -63,7 +64,7 @@ def run_next(queue: str) -> None:
     task = lifecycle.claim_next(queue, extras=post.extras, worker=post.worker)
     if task is None:
         return
-    tracing.stamp_process(task_id=task.id, attempt=str(task.attempt))
+    tracing.stamp_process(task_id=task.id, attempt=str(task.attempt), **_request_of(task))
     log.info("leads a task of queue %s", queue)
     try:
         runner.lead(
@@ -146,3 +147,9 @@ def _job(task: TrainingTask, *, at: Post) -> dict[str, Any]:
         "threads": max(1, min(task.threads, settings.TRAINING_THREADS)),
         "memory_bytes": at.memory_bytes,
     }
+
+
+def _request_of(task: TrainingTask) -> dict[str, str]:
+    """The id of the request that made the task; nothing, where it came otherwise or is pruned."""
+    first = insist(lambda: task.events.filter(seq=1).values_list("data", flat=True).first())
+    return {"request_id": first["request_id"]} if first and "request_id" in first else {}

@@ -345,6 +345,8 @@ def _with_database(write: Any) -> Any:
 
 def clear_scratch() -> None:
     """Remove what attempts that have ended without their leader left behind."""
+    # Looked at before the rows: what another worker begins meanwhile is not on the list.
+    there = list(settings.SCRATCH_DIR.iterdir()) if settings.SCRATCH_DIR.is_dir() else []
     running = _with_database(
         lambda: {
             f"{task_id}-{attempt}"
@@ -353,8 +355,8 @@ def clear_scratch() -> None:
             )
         }
     )
-    if running is None or not settings.SCRATCH_DIR.is_dir():
+    if running is None:
         return
-    for left in settings.SCRATCH_DIR.iterdir():
+    for left in there:
         if left.name not in running:
             shutil.rmtree(left, ignore_errors=True)
