@@ -1,5 +1,6 @@
 """Workers, queues and datasets."""
 
+import re
 from datetime import timedelta
 
 from django.db.models.functions import Now
@@ -60,9 +61,37 @@ def test_a_dataset_shows_its_reach_and_its_holes(browser, settings):
     assert f"<code>{row.version}</code>" in text
 
 
-def test_a_dataset_without_a_hole_is_covered_whole(browser):
-    row = make_dataset("whole")
-    row.rows += len(row.manifest["days"])  # its benchmark's
-    row.save(update_fields=["rows"])
+def counted(name, *, gaps=0):
+    """A dataset whose import counted the rows of each instrument; its benchmark has some too."""
+    row = make_dataset(name)
+    days = len(row.manifest["days"])
+    row.manifest["instrument_rows"] = dict.fromkeys(row.manifest["instruments"], days)
+    row.manifest["instrument_rows"]["BBB"] -= gaps
+    row.rows += days - gaps
+    row.save(update_fields=["rows", "manifest"])
+    return row
+
+
+def test_a_dataset_without_a_gap_is_covered_whole(browser):
+    counted("whole")
 
     assert "<strong>100 %</strong>" in browser.get("/datasets").content.decode()
+
+
+def test_a_single_gap_is_no_hundred_percent_and_its_instrument_is_named(browser):
+    counted("gappy", gaps=1)
+
+    text = browser.get("/datasets").content.decode()
+
+    assert "<strong>99.98 %</strong>, 1 gap<" in text
+    assert re.search(r'<th scope="row">BBB</th><td class="number">1<', text)
+
+
+def test_nothing_is_said_of_completeness_where_rows_were_not_counted(browser):
+    make_dataset("old")
+
+    text = browser.get("/datasets").content.decode()
+
+    assert "Completeness" not in text
+    assert '<polygon points="0.0,80.0 0.0,0.0' in text, "the curve of instruments is known"
+    assert "2,607" in text, "trading days have a separator"

@@ -1,5 +1,6 @@
 """How values are said: template filters and tags, known to every template of the pages."""
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -85,6 +86,12 @@ def _signed(value: float) -> str:
 def percent(value: float) -> str:
     """Progress: one decimal while it runs."""
     return f"{value:.0f} %" if value >= 100 else f"{value:.1f} %"
+
+
+@register.filter
+def completeness(share: float) -> str:
+    """`99.98 %`; rounded down, so that 100 % has no gap."""
+    return f"{math.floor(share * 10_000) / 100:.6g} %"
 
 
 @register.filter
