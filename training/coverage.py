@@ -127,7 +127,7 @@ def _health(
     if dataset.synthetic:
         yield {"code": "synthetic", "message": "made by a program: its figures mean nothing"}
     elif age_days > STALE.days:
-        yield {"code": "stale", "message": f"its last day was {age_days} days ago"}
+        yield {"code": "stale", "message": f"its last day was {age_days:,} days ago"}
     if completeness is not None and completeness < COMPLETE:
         missing = f"{1 - completeness:.1%} of the rows that its instruments promise are missing"
         yield {"code": "holes", "message": missing}

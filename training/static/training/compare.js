@@ -24,10 +24,12 @@ async function told(id, what) {
 
 const reports = ids.map((id) => told(id, `report?points=${POINTS}`));
 
+/** Running sums; a day without a value has none, and a task without any has no curve. */
 const added = (values) => {
   let sum = 0;
-  return values.map((value) => (sum += value ?? 0));
+  return values.map((value) => (value === null ? null : (sum += value)));
 };
+const anyOf = (values) => values.some((value) => value !== null);
 
 const CHARTS = {
   excess: [
@@ -39,7 +41,7 @@ const CHARTS = {
     { title: "Drawdown of the excess return", unit: "share" },
   ],
   rank_ic: [
-    (r) => r.ic && [r.ic.days, added(r.ic.rank_ic)],
+    (r) => r.ic && anyOf(r.ic.rank_ic) && [r.ic.days, added(r.ic.rank_ic)],
     { title: "Rank IC by day, added up" },
   ],
 };
@@ -51,7 +53,7 @@ for (const place of document.querySelectorAll("[data-chart]")) {
     const traces = known.flatMap((found, number) =>
       found ? lines(found[0], { [said[number]]: found[1] }, { colorOf: number }) : []);
     if (traces.length) draw(place, plotlySource, traces, { ...what, legend: true });
-    else place.parentElement.hidden = true;
+    else place.parentElement.hidden = place.hidden = true;
   });
 }
 

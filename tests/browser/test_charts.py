@@ -1,0 +1,54 @@
+"""What the charts make of series that a report may have, in Chromium."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Page, Route, expect
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.e2e,
+    pytest.mark.qlib,
+    pytest.mark.redis,
+    pytest.mark.timeout(900),
+]
+
+
+def change(page: Page, task_id: str, what: str, edit: Callable[[dict], None]) -> None:
+    """The page gets the task's `report` or `metrics` as they are after `edit`."""
+
+    def answer(route: Route) -> None:
+        real = route.fetch()
+        told = real.json()
+        edit(told)
+        route.fulfill(response=real, body=json.dumps(told))
+
+    page.route(f"**/api/tasks/{task_id}/{what}?*", answer)
+
+
+def drawn(page: Page, place: str) -> list[dict]:
+    """Name and values of the traces in the chart, once it is drawn."""
+    page.locator(place).scroll_into_view_if_needed()
+    expect(page.locator(f"{place}.js-plotly-plot .trace").first).to_be_attached()
+    return page.evaluate(
+        "(place) => document.querySelector(place).data.map(({ name, y }) => ({ name, y: [...y] }))",
+        place,
+    )
+
+
+def without_ic(report: dict) -> None:
+    report["ic"]["rank_ic"] = [None] * len(report["ic"]["rank_ic"])
+
+
+def test_a_task_without_an_ic_has_no_curve_of_it_and_a_gap_stays_one(finished, another, look):
+    page = look().page
+    change(page, another, "report", without_ic)
+    change(page, finished, "report", lambda told: told["ic"]["rank_ic"].__setitem__(1, None))
+    page.goto(f"/compare?tasks={finished},{another}")
+
+    curves = drawn(page, "[data-chart=rank_ic]")
+
+    assert [curve["name"] for curve in curves] == ["Finished &lt;b&gt;one&lt;/b&gt;"]
+    assert curves[0]["y"][1] is None
+    assert curves[0]["y"][0] is not None
