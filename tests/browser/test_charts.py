@@ -52,3 +52,38 @@ def test_a_task_without_an_ic_has_no_curve_of_it_and_a_gap_stays_one(finished, a
     assert [curve["name"] for curve in curves] == ["Finished &lt;b&gt;one&lt;/b&gt;"]
     assert curves[0]["y"][1] is None
     assert curves[0]["y"][0] is not None
+
+
+def constant_rate(told: dict) -> None:
+    told["results"] = [{"name": "lr", "step": n, "value": 0.002} for n in range(5)]
+
+
+def test_a_constant_curve_stands_in_the_middle_of_its_axis(finished, look):
+    page = look().page
+    change(page, finished, "metrics", constant_rate)
+    page.goto(f"/tasks/{finished}")
+    page.locator("#curves").scroll_into_view_if_needed()
+
+    expect(page.locator("#curves .js-plotly-plot .trace")).to_have_count(1)
+    range_ = page.evaluate("() => document.querySelector('#curves .chart').layout.yaxis.range")
+
+    assert range_ == pytest.approx([0.001, 0.003])
+
+
+def three_days(report: dict) -> None:
+    for name, series in report["portfolio"].items():
+        report["portfolio"][name] = series[:3]
+
+
+def test_an_axis_of_days_names_days_only_and_shares_are_percent(finished, look):
+    page = look().page
+    change(page, finished, "report", three_days)
+    page.goto(f"/tasks/{finished}")
+    drawn(page, "[data-chart=turnover]")
+
+    ticks = page.locator("[data-chart=turnover] .xtick text").all_inner_texts()
+    shares = page.locator("[data-chart=turnover] .ytick text").all_inner_texts()
+
+    assert 1 <= len(ticks) <= 5
+    assert not [one for one in ticks if ":" in one]
+    assert all(one.endswith(" %") for one in shares)
