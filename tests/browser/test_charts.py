@@ -81,9 +81,47 @@ def test_an_axis_of_days_names_days_only_and_shares_are_percent(finished, look):
     page.goto(f"/tasks/{finished}")
     drawn(page, "[data-chart=turnover]")
 
-    ticks = page.locator("[data-chart=turnover] .xtick text").all_inner_texts()
-    shares = page.locator("[data-chart=turnover] .ytick text").all_inner_texts()
+    ticks = page.locator("[data-chart=turnover] .xtick text").all_text_contents()
+    shares = page.locator("[data-chart=turnover] .ytick text").all_text_contents()
 
     assert 1 <= len(ticks) <= 5
     assert not [one for one in ticks if ":" in one]
     assert all(one.endswith(" %") for one in shares)
+
+
+def told_by_one(told: dict) -> None:
+    names = ("valid_ic", "sub_1.train.l2", "sub_1.valid.l2")
+    told["results"] = [{"name": name, "step": n, "value": n} for name in names for n in range(3)]
+
+
+def told_nothing(told: dict) -> None:
+    told["results"] = []
+
+
+def test_a_curve_of_one_task_alone_is_named_and_none_is_of_the_training_data(
+    finished, another, look
+):
+    page = look().page
+    change(page, finished, "metrics", told_by_one)
+    change(page, another, "metrics", told_nothing)
+    page.goto(f"/compare?tasks={another},{finished}")
+    page.locator("#curves").scroll_into_view_if_needed()
+
+    expect(page.locator("#curves .js-plotly-plot")).to_have_count(2)
+    expect(page.locator("#curves .legendtext")).to_have_text(["Finished <b>one</b>"] * 2)
+    titles = page.locator("#curves .chart-title").all_inner_texts()
+
+    assert [title.partition(":")[0] for title in titles] == ["Loss", "IC on the validation days"]
+
+
+def test_a_running_task_is_compared_without_asking_for_its_report(finished, running_task, look):
+    page = look().page
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"/compare?tasks={finished},{running_task}")
+    drawn(page, "[data-chart=excess]")
+
+    expect(page.locator("thead .status")).to_have_text("running")
+
+    assert [url for url in asked if "/report" in url and finished in url]
+    assert not [url for url in asked if "/report" in url and running_task in url]

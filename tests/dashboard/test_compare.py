@@ -21,7 +21,7 @@ def test_the_best_is_marked_and_only_differences_are_shown(browser, make_task):
     text = browser.get(f"/compare?tasks={one.id},{two.id}").content.decode()
 
     best = re.findall(r'class="number best">([^<]*)<', text)
-    assert best == ["0.0200", "−30.00%"]
+    assert best == ["0.0200", "−30.00 %"]
     differences = text.partition("What differs in the workflows")[2]
     assert "task.model.kwargs.num_leaves" in differences
     assert "<code>99</code>" in differences
@@ -52,6 +52,15 @@ def test_what_is_not_ones_own_is_left_out_and_said(browser, make_task, stranger)
 
     assert "2 of the tasks in the address are left out" in text
     assert "foreign" not in text
+
+
+def test_a_task_that_is_not_completed_says_so(browser, make_task):
+    one = done(make_task, "one", metrics={"ic": 0.01})
+    other = make_task(name="other", status=Status.RUNNING)
+
+    text = browser.get(f"/compare?tasks={one.id},{other.id}").content.decode()
+
+    assert re.findall(r'<span class="status" data-status="(\w+)">', text) == ["running"]
 
 
 def test_without_tasks_one_chooses_from_the_finished(browser, make_task):

@@ -121,11 +121,14 @@ function coloured(traces, unit) {
 }
 
 const DASHES = ["solid", "dash", "dot"];
+const DASHED = ["solid", "dashed", "dotted"];
 
-/** Marks beside names in the colours of their lines. */
+/** Marks beside names in the colours and dashes of their lines. */
 export function paintSwatches() {
+  const own = colours();
   for (const mark of document.querySelectorAll(".swatch")) {
-    mark.style.background = colours()[mark.dataset.number % colours().length];
+    mark.style.borderTopColor = own[mark.dataset.number % own.length];
+    mark.style.borderTopStyle = DASHED[Math.floor(mark.dataset.number / own.length)];
   }
 }
 
@@ -173,6 +176,10 @@ export const lines = (x, series, more = {}) =>
     x, y, name, type: "scatter", mode: "lines", line: { width: 1.6 }, connectgaps: true, ...more,
   }));
 
+/** Loss first, then IC, then what else a fit tells of. */
+export const curveOrder = (one, other) => rankOf(one) - rankOf(other);
+const rankOf = (name) => [/loss|l1|l2|mse|mae/i, /(^|[._])(rank_)?ic$/i, /./].findIndex((kind) => kind.test(name));
+
 // What fits tell of, in words; their own name where there is none. Rounds are those of boosters.
 const MEASURES = {
   IC: ["IC and rank IC on the validation days", "round"],
@@ -182,6 +189,8 @@ const MEASURES = {
   rmse: ["Loss: root of the mean squared error", "round"],
   loss: ["Loss", "epoch or step"],
   score: ["Score", "epoch or step"],
+  lr: ["Learning rate", "step"],
+  best_step: ["Best step so far", "step"],
 };
 
 /** Title and axis of the curves of one measure, such as "l2", "valid.l2" or "sub_2.IC". */
