@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from . import archive
+from . import archive, basis
 from .downsample import largest_triangles
 from .errors import NotFinished, NotFound
 from .models import TrainingTask
@@ -49,6 +49,7 @@ def of(task: TrainingTask, *, points: int | None = None) -> dict[str, Any]:
         "task_id": task.id,
         "data": task.result.get("data", {}),
         "computed_by": _computed_by(task, found),
+        "label_is_return": basis.label_is_return(task.config),
         **found,
     }
 

@@ -17,6 +17,7 @@ def test_a_report_comes_as_the_training_left_it_with_its_source(api, owner):
     assert report["portfolio"]["excess_with_cost"] == pytest.approx([0.01, -0.01])
     assert report["feature_importance"]["features"] == ["A"]
     assert report["data"] == {"dataset": "demo", "fingerprint": "f" * 64}
+    assert report["label_is_return"] is False, "no handler says what the label is"
     assert report["computed_by"] == {
         "portfolio": "PortAnaRecord",
         "ic": "HFSignalRecord",

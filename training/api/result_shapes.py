@@ -116,6 +116,9 @@ class ReportShape(serializers.Serializer[Any]):
     computed_by = serializers.DictField(
         child=serializers.CharField(), help_text="the Qlib record behind each block"
     )
+    label_is_return = serializers.BooleanField(
+        help_text="whether `groups` and labels are returns, as fractions"
+    )
     portfolio = PortfolioShape(required=False)
     monthly = MonthlyShape(required=False)
     holdings = HoldingsShape(required=False)
@@ -131,7 +134,7 @@ class PredictionShape(serializers.Serializer[Any]):
     instrument = serializers.CharField()
     score = serializers.FloatField()
     label = serializers.FloatField(  # type: ignore[assignment]
-        allow_null=True, help_text="the forward return that came, where it is known"
+        allow_null=True, help_text="that came, a forward return as a rule; null where unknown"
     )
     rank = serializers.IntegerField(help_text="of the day; 1 is the highest score")
 

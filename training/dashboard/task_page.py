@@ -104,6 +104,7 @@ def _day(task: TrainingTask, asked: str) -> dict[str, Any]:
         "first_day": days[0] if days else "",
         "last_day": days[-1] if days else "",
         "held": held,
+        "account": outcomes.account(task, date) if date else None,
         "foretold": foretold,
     }
 

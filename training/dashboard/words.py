@@ -73,13 +73,17 @@ def figure(value: float | None, name: str = "") -> str:
     if value is None:
         return "–"
     if any(word in name for word in PERCENTAGES):
-        return f"{value:.2%}".replace("-", "−")
-    return f"{value:.4g}".replace("-", "−") if abs(value) >= 100 else _signed(value)
+        return f"{100 * value:,.2f} %".replace("-", "−")
+    return _rounded(value).replace("-", "−")
 
 
-def _signed(value: float) -> str:
-    digits = 2 if abs(value) >= 10 else 3 if abs(value) >= 1 else 4
-    return f"{value:.{digits}f}".replace("-", "−")
+def _rounded(value: float) -> str:
+    """To about four digits, with separators; whole from a thousand on."""
+    size = abs(value)
+    if size >= 1e15 or 0 < size < 0.000_1:
+        return f"{value:.3g}"
+    digits = next(n for n, least in enumerate((1_000, 100, 10, 1, 0)) if size >= least)
+    return f"{value:,.{digits}f}"
 
 
 @register.filter

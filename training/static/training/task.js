@@ -1,5 +1,5 @@
 // One task, alive: each event replaces what it tells of; curves grow, the log (log.js) is followed.
-import { curveWords, draw, erase, lines, redraw, whenSeen } from "./charts.js";
+import { curveOrder, curveWords, draw, erase, lines, redraw, whenSeen } from "./charts.js";
 import { ask, el, listen, percent, plain } from "./live.js";
 import { log } from "./log.js";
 
@@ -127,7 +127,7 @@ const curves = {
       if (!groups.has(group)) groups.set(group, {});
       groups.get(group)[plain(name)] = this.shown(curve);
     }
-    for (const [group, members] of groups) {
+    for (const [group, members] of [...groups].sort(([one], [other]) => curveOrder(one, other))) {
       const isIC = group.endsWith("IC");
       const traces = Object.entries(members).map(([name, { x, y }]) => ({
         ...lines(x, { [name]: y })[0],
@@ -179,6 +179,8 @@ const curves = {
 
 const GREY = { line: { width: 1.2, dash: "dot" } };
 
+const GROUPS = { 1: "group 1 (highest scores)", 5: "group 5 (lowest)" };
+
 const REPORT = {
   return: (r) => r.portfolio && [
     [...lines(r.portfolio.days, {
@@ -227,10 +229,12 @@ const REPORT = {
   groups: (r) => r.groups && [
     [
       ...lines(r.groups.days, Object.fromEntries(
-        Object.entries(r.groups.groups).map(([n, y]) => [`group ${n}`, y]))),
+        Object.entries(r.groups.groups).map(([n, y]) => [GROUPS[n] ?? `group ${n}`, y]))),
       ...lines(r.groups.days, { "long-short": r.groups.long_short, "long-average": r.groups.long_average }, GREY),
     ],
-    { title: "Cumulative return of five groups by score", unit: "share" },
+    r.label_is_return
+      ? { title: "Return of five groups by score, added up, not compounded", unit: "share" }
+      : { title: "Label of five groups by score, added up" },
   ],
   importance: (r) => r.feature_importance && [
     [{
