@@ -43,6 +43,17 @@ def test_what_makes_figures_unfair_is_named(browser, make_task):
     assert told(other, newer) == ["data and test period"]
 
 
+def test_nothing_is_best_where_data_or_periods_differ(browser, make_task):
+    one = done(make_task, "one", metrics={"ic": 0.01})
+    two = done(make_task, "two", metrics={"ic": 0.02}, dataset="other")
+
+    text = browser.get(f"/compare?tasks={one.id},{two.id}").content.decode()
+
+    assert "do not compare fairly" in text
+    assert "★" not in text
+    assert 'class="number best"' not in text
+
+
 def test_what_is_not_ones_own_is_left_out_and_said(browser, make_task, stranger):
     mine = [done(make_task, f"mine {n}", metrics={"ic": 0.01}) for n in range(2)]
     foreign = done(make_task, "foreign", metrics={"ic": 0.9}, owner=stranger)

@@ -253,7 +253,8 @@ class MetricRowShape(serializers.Serializer[Any]):
     values = series("in the order of the tasks")
     best = serializers.ListField(
         child=serializers.IntegerField(),
-        help_text="places of the best; empty where neither more nor less is better",
+        help_text="places of the best; empty where neither more nor less is better, and of other"
+        " data or test periods",
     )
 
 
