@@ -181,3 +181,16 @@ def test_a_label_that_is_no_return_is_no_percentage(browser, owner):
 
     assert "the label that came" in text
     assert '<td class="number">31.25</td>' in text
+
+
+def test_scores_that_do_not_vary_have_no_ic_to_draw(browser, owner):
+    varied = result_files.completed(owner)
+    constant = result_files.completed(
+        owner, report=result_files.report_of(result_files.waves(5), ic=[None] * 5)
+    )
+
+    assert 'data-chart="ic"' in page(browser, varied)
+    text = page(browser, constant)
+    assert "IC cannot be computed" in text
+    for chart in ("ic", "months", "distribution"):
+        assert f'data-chart="{chart}"' not in text

@@ -84,6 +84,8 @@ def _report(task: TrainingTask) -> dict[str, Any]:
     except (NotFinished, NotFound):
         return {}
     shown: dict[str, Any] = {"report": report, "month_names": MONTHS}
+    if series := report.get("ic"):
+        shown["has_ic"] = any(value is not None for value in (*series["ic"], *series["rank_ic"]))
     if monthly := report.get("monthly"):
         shown["years"] = list(_years(monthly))
     return shown

@@ -257,7 +257,7 @@ function showReport(places) {
     whenSeen(place, async () => {
       const chart = REPORT[place.dataset.chart](await load());
       if (chart) draw(place, plotlySource, ...chart);
-      else place.hidden = true;
+      else place.parentElement.hidden = place.hidden = true;
     });
   }
 }
