@@ -76,11 +76,22 @@ def test_a_completed_task_shows_its_numbers_with_their_source(browser, make_task
         "versions": {"qlib": "0.9.7"},
         "artifacts": [{"path": "pred.pkl", "bytes": 2048, "sha256": "0" * 64}],
     }
-    task = make_task(status=Status.COMPLETED, result=result)
+    asked = {
+        "strategy": {"class": "TopkDropoutStrategy", "kwargs": {"topk": 50, "n_drop": 5}},
+        "backtest": {
+            "benchmark": "SH000300",
+            "exchange_kwargs": {"open_cost": 0.0005, "close_cost": 0.0015, "min_cost": 5},
+        },
+    }
+    record = [{"class": "PortAnaRecord", "kwargs": {"config": asked}}]
+    task = make_task(status=Status.COMPLETED, result=result, config={"task": {"record": record}})
 
     text = page(browser, task)
 
     for expected in (
+        "TopkDropoutStrategy, topk 50, n_drop 5; benchmark <strong>SH000300</strong>",
+        "costs 0.05 % to buy and 0.15 % to sell, 5 at least",
+        "Max drawdown of the excess",
         "0.0123",
         "−5.00 %",
         "abcdef012345",

@@ -93,6 +93,7 @@ class ImportanceShape(serializers.Serializer[Any]):
     """How much the model leans on each feature, the most first."""
 
     kind = serializers.ChoiceField(choices=["importance", "coefficient"])
+    unit = serializers.CharField(required=False, help_text="of the values, where it is known")
     features = texts()
     values = series()
 

@@ -27,13 +27,15 @@ TITLES = {
     "pa": "Price advantage (PA)",
     "pos": "Orders at a better price (POS)",
     "information_ratio": "Information ratio",
-    "max_drawdown": "Max drawdown",
+    "max_drawdown": "Max drawdown of the excess",
+    "turnover": "Turnover a day",
 }
 
 SHORT_TITLES = {
     "annualized_return": "Excess p.a.",
     "information_ratio": "Inf. ratio",
     "max_drawdown": "Drawdown",
+    "turnover": "Turnover",
 }
 """Where a table has many columns."""
 

@@ -39,7 +39,7 @@ const fits = (traces) => traces.length <= 4;
 const CHARTS = {
   excess: [
     (r) => r.portfolio && [r.portfolio.days, r.portfolio.excess_with_cost],
-    { title: "Cumulative excess return with cost", unit: "share" },
+    { title: "Excess return with cost, added up, not compounded", unit: "share" },
   ],
   drawdown: [
     (r) => r.portfolio && [r.portfolio.days, r.portfolio.drawdown_with_cost],

@@ -187,14 +187,14 @@ const REPORT = {
       "with cost": r.portfolio.return_with_cost,
       "without cost": r.portfolio.return_without_cost,
     }), ...lines(r.portfolio.days, { benchmark: r.portfolio.benchmark }, GREY)],
-    { title: "Cumulative return", unit: "share" },
+    { title: "Return, added up, not compounded", unit: "share" },
   ],
   excess: (r) => r.portfolio && [
     lines(r.portfolio.days, {
       "with cost": r.portfolio.excess_with_cost,
       "without cost": r.portfolio.excess_without_cost,
     }),
-    { title: "Cumulative excess return over the benchmark", unit: "share" },
+    { title: "Excess return over the benchmark, added up, not compounded", unit: "share" },
   ],
   drawdown: (r) => r.portfolio && [
     [
@@ -242,7 +242,7 @@ const REPORT = {
       x: r.feature_importance.values.slice(0, 20).reverse(),
       y: r.feature_importance.features.slice(0, 20).reverse().map(plain),
     }],
-    { title: `Feature ${r.feature_importance.kind}, the first 20`, bars: true },
+    { title: `Feature ${r.feature_importance.kind}, the first 20`, bars: true, xTitle: r.feature_importance.unit },
   ],
 };
 
