@@ -3,8 +3,11 @@
 import re
 from datetime import timedelta
 
+from django.db import connection
 from django.db.models.functions import Now
+from django.test.utils import CaptureQueriesContext
 
+from tests.api.result_files import TEST_2018, completed
 from tests.factories import make_dataset, make_worker, move
 from training.models import Worker
 from training.states import Status
@@ -95,3 +98,21 @@ def test_nothing_is_said_of_completeness_where_rows_were_not_counted(browser):
     assert "Completeness" not in text
     assert '<polygon points="0.0,80.0 0.0,0.0' in text, "the curve of instruments is known"
     assert "2,607" in text, "trading days have a separator"
+
+
+def test_synthetic_prices_are_named_beside_every_result_by_one_query(browser, owner):
+    make_dataset("demo")
+    done = [completed(owner, name=f"n{number}", **TEST_2018) for number in range(3)]
+    ids = ",".join(task.id for task in done)
+
+    for path, count in {
+        "/": 3,
+        f"/tasks/{done[0].id}": 1,
+        "/leaderboard": 1,
+        f"/compare?tasks={ids}": 3,
+        "/compare": 3,
+    }.items():
+        with CaptureQueriesContext(connection) as asked:
+            text = browser.get(path).content.decode()
+        assert text.count('<span class="tag">synthetic</span>') == count, path
+        assert sum('WHERE "training_dataset"."synthetic"' in one["sql"] for one in asked) == 1, path

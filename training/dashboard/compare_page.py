@@ -7,7 +7,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
-from training import comparison, services
+from training import comparison, datasets, services
 from training.models import HEADLINES, TrainingTask
 from training.states import Status
 
@@ -28,6 +28,7 @@ def show(request: HttpRequest) -> HttpResponse:
         "tasks": tasks,
         "missing_count": len(asked) - len(tasks),
         "most": MOST,
+        "synthetic": datasets.synthetic(),
         "offered": [],
     }
     if len(tasks) < 2:

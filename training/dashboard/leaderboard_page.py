@@ -8,7 +8,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
-from training import standings
+from training import datasets, standings
 from training.errors import NotFound
 from training.models import HEADLINES
 
@@ -33,7 +33,12 @@ def show(request: HttpRequest) -> HttpResponse:
     form = Asked(request.GET)
     form.is_valid()
     asked = {name: value for name, value in form.cleaned_data.items() if value}
-    context: dict[str, Any] = {"likely": LIKELY, "columns": standings.SHOWN, "orders": HEADLINES}
+    context: dict[str, Any] = {
+        "likely": LIKELY,
+        "columns": standings.SHOWN,
+        "orders": HEADLINES,
+        "synthetic": datasets.synthetic(),
+    }
     try:
         context |= standings.leaderboard(request.user, **asked)
     except NotFound:

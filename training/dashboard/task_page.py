@@ -14,7 +14,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
-from training import attempt_log, basis, curves, outcomes, reports, services
+from training import attempt_log, basis, curves, datasets, outcomes, reports, services
 from training.errors import NotFinished, NotFound
 from training.models import HEADLINES, TrainingTask
 from training.states import EventKind, Stage, Status
@@ -63,6 +63,7 @@ def show(request: HttpRequest, task_id: str) -> HttpResponse:
         "last_words": "\n".join(log["text"].splitlines()[-LAST_WORDS:]),
         "cure": cure_of(task.error_code),
         "headlines": _headlines(task),
+        "synthetic": datasets.synthetic(),
         "backtest": basis.backtest(task.config),
         "metrics": task.result.get("metrics", {}),
         **_report(task),
