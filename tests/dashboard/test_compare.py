@@ -23,7 +23,7 @@ def test_the_best_is_marked_and_only_differences_are_shown(browser, make_task):
     best = re.findall(r'class="number best">([^<]*)<', text)
     assert best == ["0.0200", "−30.00 %"]
     differences = text.partition("What differs in the workflows")[2]
-    assert "task.model.kwargs.num_leaves" in differences
+    assert "task.<wbr>model.<wbr>kwargs.<wbr>num_leaves" in differences
     assert "<code>99</code>" in differences
     assert "seed" not in differences
 
@@ -41,6 +41,23 @@ def test_what_makes_figures_unfair_is_named(browser, make_task):
     assert told(one, other) == ["test period"]
     assert told(one, newer) == ["data"]
     assert told(other, newer) == ["data and test period"]
+
+
+def test_module_paths_and_what_only_some_have_are_folded(browser, make_task):
+    model = {"class": "LGBModel", "module_path": "qlib.gbdt", "kwargs": {"seed": 7, "leaves": 8}}
+    linear = {"class": "LinearModel", "module_path": "qlib.linear", "kwargs": {"seed": 8}}
+    one = done(make_task, "one", metrics={}, config={"task": {"model": model}})
+    two = done(make_task, "two", metrics={}, config={"task": {"model": linear}})
+
+    text = browser.get(f"/compare?tasks={one.id},{two.id}").content.decode()
+
+    shown, _, folded = text.partition("What differs in the workflows")[2].partition("<details>")
+    places = [re.findall(r"<code>(task[^ ]*)</code></th>", part) for part in (shown, folded)]
+    said = [[place.replace("<wbr>", "") for place in part] for part in places]
+    assert said == [
+        ["task.model.class", "task.model.kwargs.seed"],
+        ["task.model.module_path", "task.model.kwargs.leaves"],
+    ]
 
 
 def test_nothing_is_best_where_data_or_periods_differ(browser, make_task):

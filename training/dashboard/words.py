@@ -10,6 +10,7 @@ import yaml
 from django import template
 from django.http import QueryDict
 from django.utils import timezone
+from django.utils.html import escape
 from django.utils.safestring import SafeString
 
 register = template.Library()
@@ -51,6 +52,12 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 def plain(text: str) -> str:
     """The text without terminal codes and other control characters."""
     return _CONTROLS.sub("", str(text))
+
+
+@register.filter
+def breakable(path: str) -> str:
+    """A dotted path that a narrow line breaks behind a dot, not inside a word."""
+    return SafeString(".<wbr>".join(escape(part) for part in plain(path).split(".")))
 
 
 @register.filter

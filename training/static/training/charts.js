@@ -178,7 +178,8 @@ export const lines = (x, series, more = {}) =>
 
 /** Loss first, then IC, then what else a fit tells of. */
 export const curveOrder = (one, other) => rankOf(one) - rankOf(other);
-const rankOf = (name) => [/loss|l1|l2|mse|mae/i, /(^|[._])(rank_)?ic$/i, /./].findIndex((kind) => kind.test(name));
+const rankOf = (name) => (/loss|l1|l2|mse|mae/i.test(name) ? 0 : isIC(name) ? 1 : 2);
+export const isIC = (name) => /(^|[._])(rank_)?ic$/i.test(name);
 
 // What fits tell of, in words; their own name where there is none. Rounds are those of boosters.
 const MEASURES = {
@@ -189,6 +190,7 @@ const MEASURES = {
   rmse: ["Loss: root of the mean squared error", "round"],
   loss: ["Loss", "epoch or step"],
   score: ["Score", "epoch or step"],
+  metric: ["Metric", "step"],
   lr: ["Learning rate", "step"],
   best_step: ["Best step so far", "step"],
 };

@@ -1,5 +1,5 @@
 // Curves of several tasks over each other, each task in a colour of its own.
-import { curveOrder, curveWords, draw, lines, paintSwatches, whenSeen } from "./charts.js";
+import { curveOrder, curveWords, draw, isIC, lines, paintSwatches, whenSeen } from "./charts.js";
 import { anew, ask, el, plain, sleep } from "./live.js";
 
 const ids = el("#compare").dataset.tasks.split(",");
@@ -82,7 +82,7 @@ whenSeen(el("#curves"), async () => {
     cell.append(place);
     el("#curves").append(cell);
     const traces = [...of].flatMap(([number, { x, y }]) =>
-      lines(x, { [said[number]]: y }, { colorOf: number, ...(name.endsWith("ic") ? DOTS : {}) }));
+      lines(x, { [said[number]]: y }, { colorOf: number, ...(isIC(name) ? DOTS : {}) }));
     draw(place, plotlySource, traces, { ...curveWords(plain(name)), legend: fits(traces) });
   }
   if (!measures.size) el("#curves").textContent = "None of them told of a curve.";
