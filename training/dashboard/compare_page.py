@@ -53,7 +53,7 @@ def _asked(request: HttpRequest) -> list[str]:
 
 
 def _beside(tasks: list[TrainingTask], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Differences with their tasks; is_lesser: it follows from a class that stands in a row above."""
+    """Differences with their tasks; is_lesser: it follows from a class in a row above."""
     return [
         {
             "path": row["path"],
