@@ -22,7 +22,7 @@ MORE_IS_BETTER = (
     "excess_return_mean",
 )
 """Drawdowns are 0 or less: the highest is the mildest. The same with `_without_cost`."""
-LESS_IS_BETTER = ("turnover", "excess_return_std")
+LESS_IS_BETTER = ("excess_return_std",)
 CURVES = ("return_with_cost", "excess_with_cost", "drawdown_with_cost", "benchmark")
 _OURS = ("platform.name", "platform.tags")
 """Labels: they differ always, and mean nothing to the result."""
@@ -42,21 +42,30 @@ def compare(tasks: Sequence[TrainingTask], *, points: int) -> dict[str, Any]:
 
 def side_by_side(tasks: Sequence[TrainingTask]) -> dict[str, Any]:
     """What the rows tell, without a look into files."""
+    same_data = len({(task.dataset, task.dataset_version) for task in tasks}) == 1
+    same_test = len({(task.test_from, task.test_to) for task in tasks}) == 1
+    results = [task.result.get("metrics", {}) for task in tasks]
     return {
-        "same_data": len({(task.dataset, task.dataset_version) for task in tasks}) == 1,
-        "same_test": len({(task.test_from, task.test_to) for task in tasks}) == 1,
-        "metrics": metrics([task.result.get("metrics", {}) for task in tasks]),
+        "same_data": same_data,
+        "same_test": same_test,
+        "metrics": metrics(results, is_fair=same_data and same_test),
         "differences": differences([task.config for task in tasks]),
     }
 
 
-def metrics(results: Sequence[Mapping[str, float]]) -> list[dict[str, Any]]:
-    """A row for each metric that any of them has; the headline ones first."""
+def metrics(results: Sequence[Mapping[str, float]], *, is_fair: bool) -> list[dict[str, Any]]:
+    """A row for each metric that any of them has; the headline ones first.
+
+    is_fair: they are of the same data and test period; others have no best.
+    """
     known = dict.fromkeys(name for one in results for name in one)
-    first = [name for name in (*MORE_IS_BETTER, *LESS_IS_BETTER) if name in known]
+    first = [name for name in (*MORE_IS_BETTER, "turnover", *LESS_IS_BETTER) if name in known]
     names = [*first, *sorted(set(known) - set(first))]
     rows = ((name, [one.get(name) for one in results]) for name in names)
-    return [{"name": n, "values": values, "best": best(n, values)} for n, values in rows]
+    return [
+        {"name": n, "values": values, "best": best(n, values) if is_fair else []}
+        for n, values in rows
+    ]
 
 
 def best(name: str, values: Sequence[float | None]) -> list[int]:

@@ -36,6 +36,12 @@ def manifest(name: str, version: str) -> dict[str, Any]:
     return told
 
 
+def synthetic() -> frozenset[str]:
+    """Names of those whose prices a program made: what is computed on them means nothing."""
+    names = Dataset.objects.filter(synthetic=True).values_list("name", flat=True)
+    return frozenset(names)
+
+
 def register(told: dict[str, Any], *, version: str) -> Dataset:
     """Make a finished version the current one of its name; the last step of an import.
 

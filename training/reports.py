@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from . import archive
+from . import archive, basis
 from .downsample import largest_triangles
 from .errors import NotFinished, NotFound
 from .models import TrainingTask
@@ -30,6 +30,15 @@ _RECORDS = {
     "groups": ("SignalRecord", "HFSignalRecord"),
 }
 
+# Qlib asks each booster for the kind that the booster itself has as its default.
+_IMPORTANCE_UNITS = {
+    "LGBModel": "splits",
+    "HFLGBModel": "splits",
+    "XGBModel": "splits",
+    "DEnsembleModel": "splits, weighted by sub-model",
+    "CatBoostModel": "share of the prediction's change, in percent",
+}
+
 Series = Sequence[float | None]
 
 
@@ -45,10 +54,15 @@ def of(task: TrainingTask, *, points: int | None = None) -> dict[str, Any]:
         found = _prepared(str(path), points)
     except FileNotFoundError:
         raise NotFound(f"{task.id} is completed, but its report is not on this server") from None
+    importance = found.get("feature_importance")
+    unit = _IMPORTANCE_UNITS.get(task.model)
+    if importance and unit:
+        found = found | {"feature_importance": importance | {"unit": unit}}
     return {
         "task_id": task.id,
         "data": task.result.get("data", {}),
         "computed_by": _computed_by(task, found),
+        "label_is_return": basis.label_is_return(task.config),
         **found,
     }
 

@@ -29,7 +29,7 @@ def test_metrics_stand_side_by_side_with_the_best_marked(api, pair):
     rows = {row["name"]: row for row in api.get(url_of(*pair)).json()["metrics"]}
 
     assert (rows["ic"]["values"], rows["ic"]["best"]) == ([0.1, 0.2], [1])
-    assert rows["turnover"]["best"] == [0], "less turnover is better"
+    assert rows["turnover"]["best"] == [], "neither more nor less turnover is better"
     assert rows["ffr"]["best"] == [], "nobody can say which is better"
     assert (rows["max_drawdown"]["values"], rows["max_drawdown"]["best"]) == ([None, -0.1], [])
 
@@ -80,6 +80,8 @@ def test_other_data_or_another_period_is_said(api, owner, pair):
 
     assert (alike["same_data"], alike["same_test"]) == (True, True)
     assert (unlike["same_data"], unlike["same_test"]) == (False, False)
+    assert [row["best"] for row in alike["metrics"] if row["name"] == "ic"] == [[1]]
+    assert not any(row["best"] for row in unlike["metrics"]), "figures of unlike tasks have no best"
 
 
 def test_predictions_are_compared_by_a_worker_once_in_whatever_order(api, pair, rings):

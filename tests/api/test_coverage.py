@@ -15,15 +15,23 @@ def changed(dataset, **manifest):
 def test_instruments_are_counted_between_their_first_and_last_day(dataset):
     days = ["2020-01-01", "2020-01-02", "2020-01-03"]
     spans = {"A": [days[0], days[2]], "B": [days[1], days[1]], "C": [days[2], days[2]]}
-    changed(dataset, days=days, instruments=spans, benchmarks=[])
-    dataset.rows = 4
+    rows = {"A": 1, "B": 1, "C": 1}
+    changed(dataset, days=days, instruments=spans, instrument_rows=rows)
 
     found = coverage.of(dataset)
 
     assert found["by_day"] == {"days": days, "instruments": [1, 2, 2]}
-    assert found["completeness"] == 4 / 5
+    assert found["completeness"] == 3 / 5
+    assert (found["gaps"], found["gappy"]) == (2, [{"instrument": "A", "days": 2}])
     assert found["ended"] == 1
     assert "holes" in {note["code"] for note in found["health"]}
+
+
+def test_rows_that_no_import_counted_make_no_completeness(dataset):
+    found = coverage.of(changed(dataset))
+
+    assert (found["completeness"], found["gaps"], found["gappy"]) == (None, None, [])
+    assert "holes" not in {note["code"] for note in found["health"]}
 
 
 def test_a_long_pause_and_an_old_last_day_are_told(dataset):
@@ -44,13 +52,14 @@ def test_a_long_pause_and_an_old_last_day_are_told(dataset):
 def test_versions_are_those_whose_files_are_here(api, dataset, settings):
     for name in ("0" * 16, "f" * 16, "not-a-version"):
         (settings.DATASETS_DIR / "demo" / name).mkdir(parents=True)
+    (settings.DATASETS_DIR / "demo" / ("0" * 16) / "manifest.json").write_text('{"rows": 1234}')
     dataset.version = "f" * 16
     dataset.save(update_fields=["version"])
 
     told = api.get("/api/datasets/demo?points=10").json()
 
-    found = {one["version"]: one["current"] for one in told["coverage"]["versions"]}
-    assert found == {"0" * 16: False, "f" * 16: True}
+    found = {one["version"]: (one["current"], one["rows"]) for one in told["coverage"]["versions"]}
+    assert found == {"0" * 16: (False, 1234), "f" * 16: (True, None)}
     assert len(told["coverage"]["by_day"]["days"]) == 10
     assert [note["code"] for note in told["coverage"]["health"]] == ["synthetic"]
     assert told["name"] == "demo"

@@ -16,7 +16,9 @@ def test_a_report_comes_as_the_training_left_it_with_its_source(api, owner):
     assert report["portfolio"]["days"] == ["2018-01-01", "2018-01-02"]
     assert report["portfolio"]["excess_with_cost"] == pytest.approx([0.01, -0.01])
     assert report["feature_importance"]["features"] == ["A"]
+    assert report["feature_importance"]["unit"] == "splits"
     assert report["data"] == {"dataset": "demo", "fingerprint": "f" * 64}
+    assert report["label_is_return"] is False, "no handler says what the label is"
     assert report["computed_by"] == {
         "portfolio": "PortAnaRecord",
         "ic": "HFSignalRecord",

@@ -1,9 +1,13 @@
 """Workers, queues and datasets."""
 
+import re
 from datetime import timedelta
 
+from django.db import connection
 from django.db.models.functions import Now
+from django.test.utils import CaptureQueriesContext
 
+from tests.api.result_files import TEST_2018, completed
 from tests.factories import make_dataset, make_worker, move
 from training.models import Worker
 from training.states import Status
@@ -60,9 +64,55 @@ def test_a_dataset_shows_its_reach_and_its_holes(browser, settings):
     assert f"<code>{row.version}</code>" in text
 
 
-def test_a_dataset_without_a_hole_is_covered_whole(browser):
-    row = make_dataset("whole")
-    row.rows += len(row.manifest["days"])  # its benchmark's
-    row.save(update_fields=["rows"])
+def counted(name, *, gaps=0):
+    """A dataset whose import counted the rows of each instrument; its benchmark has some too."""
+    row = make_dataset(name)
+    days = len(row.manifest["days"])
+    row.manifest["instrument_rows"] = dict.fromkeys(row.manifest["instruments"], days)
+    row.manifest["instrument_rows"]["BBB"] -= gaps
+    row.rows += days - gaps
+    row.save(update_fields=["rows", "manifest"])
+    return row
+
+
+def test_a_dataset_without_a_gap_is_covered_whole(browser):
+    counted("whole")
 
     assert "<strong>100 %</strong>" in browser.get("/datasets").content.decode()
+
+
+def test_a_single_gap_is_no_hundred_percent_and_its_instrument_is_named(browser):
+    counted("gappy", gaps=1)
+
+    text = browser.get("/datasets").content.decode()
+
+    assert "<strong>99.98 %</strong>, 1 gap<" in text
+    assert re.search(r'<th scope="row">BBB</th><td class="number">1<', text)
+
+
+def test_nothing_is_said_of_completeness_where_rows_were_not_counted(browser):
+    make_dataset("old")
+
+    text = browser.get("/datasets").content.decode()
+
+    assert "Completeness" not in text
+    assert '<polygon points="0.0,80.0 0.0,0.0' in text, "the curve of instruments is known"
+    assert "2,607" in text, "trading days have a separator"
+
+
+def test_synthetic_prices_are_named_beside_every_result_by_one_query(browser, owner):
+    make_dataset("demo")
+    done = [completed(owner, name=f"n{number}", **TEST_2018) for number in range(3)]
+    ids = ",".join(task.id for task in done)
+
+    for path, count in {
+        "/": 3,
+        f"/tasks/{done[0].id}": 1,
+        "/leaderboard": 1,
+        f"/compare?tasks={ids}": 3,
+        "/compare": 3,
+    }.items():
+        with CaptureQueriesContext(connection) as asked:
+            text = browser.get(path).content.decode()
+        assert text.count('<span class="tag">synthetic</span>') == count, path
+        assert sum('WHERE "training_dataset"."synthetic"' in one["sql"] for one in asked) == 1, path

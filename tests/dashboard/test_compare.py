@@ -21,9 +21,9 @@ def test_the_best_is_marked_and_only_differences_are_shown(browser, make_task):
     text = browser.get(f"/compare?tasks={one.id},{two.id}").content.decode()
 
     best = re.findall(r'class="number best">([^<]*)<', text)
-    assert best == ["0.0200", "−30.00%"]
+    assert best == ["0.0200", "−30.00 %"]
     differences = text.partition("What differs in the workflows")[2]
-    assert "task.model.kwargs.num_leaves" in differences
+    assert "task.<wbr>model.<wbr>kwargs.<wbr>num_leaves" in differences
     assert "<code>99</code>" in differences
     assert "seed" not in differences
 
@@ -43,6 +43,34 @@ def test_what_makes_figures_unfair_is_named(browser, make_task):
     assert told(other, newer) == ["data and test period"]
 
 
+def test_module_paths_and_what_only_some_have_are_folded(browser, make_task):
+    model = {"class": "LGBModel", "module_path": "qlib.gbdt", "kwargs": {"seed": 7, "leaves": 8}}
+    linear = {"class": "LinearModel", "module_path": "qlib.linear", "kwargs": {"seed": 8}}
+    one = done(make_task, "one", metrics={}, config={"task": {"model": model}})
+    two = done(make_task, "two", metrics={}, config={"task": {"model": linear}})
+
+    text = browser.get(f"/compare?tasks={one.id},{two.id}").content.decode()
+
+    shown, _, folded = text.partition("What differs in the workflows")[2].partition("<details>")
+    places = [re.findall(r"<code>(task[^ ]*)</code></th>", part) for part in (shown, folded)]
+    said = [[place.replace("<wbr>", "") for place in part] for part in places]
+    assert said == [
+        ["task.model.class", "task.model.kwargs.seed"],
+        ["task.model.module_path", "task.model.kwargs.leaves"],
+    ]
+
+
+def test_nothing_is_best_where_data_or_periods_differ(browser, make_task):
+    one = done(make_task, "one", metrics={"ic": 0.01})
+    two = done(make_task, "two", metrics={"ic": 0.02}, dataset="other")
+
+    text = browser.get(f"/compare?tasks={one.id},{two.id}").content.decode()
+
+    assert "do not compare fairly" in text
+    assert "★" not in text
+    assert 'class="number best"' not in text
+
+
 def test_what_is_not_ones_own_is_left_out_and_said(browser, make_task, stranger):
     mine = [done(make_task, f"mine {n}", metrics={"ic": 0.01}) for n in range(2)]
     foreign = done(make_task, "foreign", metrics={"ic": 0.9}, owner=stranger)
@@ -52,6 +80,15 @@ def test_what_is_not_ones_own_is_left_out_and_said(browser, make_task, stranger)
 
     assert "2 of the tasks in the address are left out" in text
     assert "foreign" not in text
+
+
+def test_a_task_that_is_not_completed_says_so(browser, make_task):
+    one = done(make_task, "one", metrics={"ic": 0.01})
+    other = make_task(name="other", status=Status.RUNNING)
+
+    text = browser.get(f"/compare?tasks={one.id},{other.id}").content.decode()
+
+    assert re.findall(r'<span class="status" data-status="(\w+)">', text) == ["running"]
 
 
 def test_without_tasks_one_chooses_from_the_finished(browser, make_task):

@@ -36,4 +36,35 @@ def test_boards_are_apart_and_each_has_its_address(browser, owner):
 
     assert names(text) == ["one"]
     assert "dataset=second" in text
-    assert "Nothing can be ranked" in browser.get("/leaderboard?dataset=x").content.decode()
+    assert "1 task<" in text
+    gone = browser.get("/leaderboard?dataset=x").content.decode()
+    assert "There is no such board of the dataset x" in gone
+    assert "Nothing can be ranked" not in gone
+
+
+def test_nothing_is_ranked_before_a_task_is_completed(browser):
+    assert "Nothing can be ranked yet" in browser.get("/leaderboard").content.decode()
+
+
+def test_the_same_result_several_times_is_one_row(browser, owner):
+    tried(owner, "best", 0.9)
+    for number in range(3):
+        tried(owner, f"again {number}", 0.5)
+    tried(owner, "last", 0.1)
+
+    text = browser.get("/leaderboard").content.decode()
+
+    assert names(text) == ["best", "again 0", "last"]
+    assert "×3, the same in every figure" in text
+    assert "again 2" in text
+    assert re.findall(r'<tr><td class="number">(\d)<', text) == ["1", "2", "5"]
+
+
+def test_of_one_try_no_luck_of_choice_is_told(browser, owner):
+    tried(owner, "alone", 0.2)
+
+    text = browser.get("/leaderboard").content.decode()
+
+    assert "It is the only try" in text
+    assert "true Sharpe ratio is above 0." in text
+    assert "worthless tries" not in text

@@ -76,13 +76,24 @@ def test_a_completed_task_shows_its_numbers_with_their_source(browser, make_task
         "versions": {"qlib": "0.9.7"},
         "artifacts": [{"path": "pred.pkl", "bytes": 2048, "sha256": "0" * 64}],
     }
-    task = make_task(status=Status.COMPLETED, result=result)
+    asked = {
+        "strategy": {"class": "TopkDropoutStrategy", "kwargs": {"topk": 50, "n_drop": 5}},
+        "backtest": {
+            "benchmark": "SH000300",
+            "exchange_kwargs": {"open_cost": 0.0005, "close_cost": 0.0015, "min_cost": 5},
+        },
+    }
+    record = [{"class": "PortAnaRecord", "kwargs": {"config": asked}}]
+    task = make_task(status=Status.COMPLETED, result=result, config={"task": {"record": record}})
 
     text = page(browser, task)
 
     for expected in (
+        "TopkDropoutStrategy, topk 50, n_drop 5; benchmark <strong>SH000300</strong>",
+        "costs 0.05 % to buy and 0.15 % to sell, 5 at least",
+        "Max drawdown of the excess",
         "0.0123",
-        "−5.00%",
+        "−5.00 %",
         "abcdef012345",
         "1 m 15 s",
         "0.9.7",
@@ -148,20 +159,49 @@ def test_a_clone_of_json_is_yaml_that_says_the_same(browser, make_task, indent):
 
 
 def test_a_report_has_its_table_of_months_and_a_day_that_one_chooses(browser, owner):
-    task = result_files.completed(owner)
+    config = {"task": {"dataset": {"kwargs": {"handler": {"class": "Alpha158", "kwargs": {}}}}}}
+    task = result_files.completed(owner, config=config)
     scores = [["AAA", 0.5, 0.01], ["BBB", 0.1, -0.02]]
-    held = [["AAA", 10, 5.0, 0.4]]
+    held = [["AAA", 134_217.4, 5.0, 0.4]]
     result_files.keep_outcomes(task, scores=scores, positions=held, days=3)
 
     text = page(browser, task)
     assert 'data-chart="return"' in text
     assert '<th scope="row">2018</th>' in text
     assert "Held at the end of 2018-01-03" in text
-    assert "40.00%" in text
-    assert "−2.00%" in text
+    assert "40.00 %" in text
+    assert "−2.00 %" in text
+    assert "the return that came" in text
+    assert "worth 1,000, 100.0 of it in cash" in text
+    assert '<td class="number">134,217</td>' in text, "an amount has separators, no exponent"
     # A Sunday: the last day before it that there is.
     asked = browser.get(f"/tasks/{task.id}?day=2018-01-07").content.decode()
     assert "Held at the end of 2018-01-03" in asked
     asked = browser.get(f"/tasks/{task.id}?day=2018-01-02").content.decode()
     assert "Held at the end of 2018-01-02" in asked
     assert browser.get(f"/tasks/{task.id}?day=nonsense").status_code == 200
+
+
+def test_a_label_that_is_no_return_is_no_percentage(browser, owner):
+    handler = {"class": "Alpha158", "kwargs": {"label": [["Ref($close,-5)"], ["LABEL0"]]}}
+    config = {"task": {"dataset": {"kwargs": {"handler": handler}}}}
+    task = result_files.completed(owner, config=config)
+    result_files.keep_outcomes(task, scores=[["AAA", 0.5, 31.25]])
+
+    text = page(browser, task)
+
+    assert "the label that came" in text
+    assert '<td class="number">31.25</td>' in text
+
+
+def test_scores_that_do_not_vary_have_no_ic_to_draw(browser, owner):
+    varied = result_files.completed(owner)
+    constant = result_files.completed(
+        owner, report=result_files.report_of(result_files.waves(5), ic=[None] * 5)
+    )
+
+    assert 'data-chart="ic"' in page(browser, varied)
+    text = page(browser, constant)
+    assert "IC cannot be computed" in text
+    for chart in ("ic", "months", "distribution"):
+        assert f'data-chart="{chart}"' not in text

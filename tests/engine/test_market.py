@@ -403,6 +403,8 @@ def test_the_benchmark_is_readable_but_not_in_the_market(run: Import, tmp_path: 
 
     manifest = outcome.manifest
     assert manifest["benchmarks"] == ["^GSPC"]
+    assert manifest["instrument_rows"] == {"AAA": 2, "BRK.B": 2}
+    assert manifest["rows"] == 6
     assert list(manifest["instruments"]) == manifest["markets"]["all"] == ["AAA", "BRK.B"]
     assert bin_of(outcome.version, "^gspc/close") == [0, 1, 1]
     assert outcome.last["warnings"] == [

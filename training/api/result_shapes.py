@@ -93,6 +93,7 @@ class ImportanceShape(serializers.Serializer[Any]):
     """How much the model leans on each feature, the most first."""
 
     kind = serializers.ChoiceField(choices=["importance", "coefficient"])
+    unit = serializers.CharField(required=False, help_text="of the values, where it is known")
     features = texts()
     values = series()
 
@@ -116,6 +117,9 @@ class ReportShape(serializers.Serializer[Any]):
     computed_by = serializers.DictField(
         child=serializers.CharField(), help_text="the Qlib record behind each block"
     )
+    label_is_return = serializers.BooleanField(
+        help_text="whether `groups` and labels are returns, as fractions"
+    )
     portfolio = PortfolioShape(required=False)
     monthly = MonthlyShape(required=False)
     holdings = HoldingsShape(required=False)
@@ -131,7 +135,7 @@ class PredictionShape(serializers.Serializer[Any]):
     instrument = serializers.CharField()
     score = serializers.FloatField()
     label = serializers.FloatField(  # type: ignore[assignment]
-        allow_null=True, help_text="the forward return that came, where it is known"
+        allow_null=True, help_text="that came, a forward return as a rule; null where unknown"
     )
     rank = serializers.IntegerField(help_text="of the day; 1 is the highest score")
 
@@ -250,7 +254,8 @@ class MetricRowShape(serializers.Serializer[Any]):
     values = series("in the order of the tasks")
     best = serializers.ListField(
         child=serializers.IntegerField(),
-        help_text="places of the best; empty where neither more nor less is better",
+        help_text="places of the best; empty where neither more nor less is better, and of other"
+        " data or test periods",
     )
 
 

@@ -178,6 +178,7 @@ class VersionShape(serializers.Serializer[Any]):
     version = serializers.CharField()
     current = serializers.BooleanField()
     imported_at = serializers.DateTimeField()
+    rows = serializers.IntegerField(allow_null=True, help_text="null where it can't be read")
 
 
 class HealthNoteShape(serializers.Serializer[Any]):
@@ -189,14 +190,25 @@ class HealthNoteShape(serializers.Serializer[Any]):
     message = serializers.CharField()
 
 
+class GapShape(serializers.Serializer[Any]):
+    """An instrument that lacks days between its first and its last."""
+
+    instrument = serializers.CharField()
+    days = serializers.IntegerField()
+
+
 class CoverageShape(serializers.Serializer[Any]):
     """What there is of a dataset."""
 
     day_count = serializers.IntegerField()
     age_days = serializers.IntegerField(help_text="since its last day")
     completeness = serializers.FloatField(
-        allow_null=True, help_text="rows there are, of those that the instruments' spans promise"
+        allow_null=True,
+        help_text="rows there are, of those that the instruments' spans promise; null where the"
+        " import did not count them by instrument",
     )
+    gaps = serializers.IntegerField(allow_null=True, help_text="rows that are missing of those")
+    gappy = GapShape(many=True, help_text="the instruments with most gaps, ten at most")
     ended = serializers.IntegerField(help_text="instruments that ended before the last day")
     pauses = PauseShape(many=True)
     by_day = ByDayShape()

@@ -7,7 +7,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
-from training import comparison, services
+from training import comparison, datasets, services
 from training.models import HEADLINES, TrainingTask
 from training.states import Status
 
@@ -28,6 +28,7 @@ def show(request: HttpRequest) -> HttpResponse:
         "tasks": tasks,
         "missing_count": len(asked) - len(tasks),
         "most": MOST,
+        "synthetic": datasets.synthetic(),
         "offered": [],
     }
     if len(tasks) < 2:
@@ -38,6 +39,9 @@ def show(request: HttpRequest) -> HttpResponse:
         rows = context["metrics"]
         context["metrics"] = [row for row in rows if row["name"] in SHOWN_FIRST]
         context["more_metrics"] = [row for row in rows if row["name"] not in SHOWN_FIRST]
+        differences = _beside(tasks, context["differences"])
+        context["differences"] = [row for row in differences if not row["is_lesser"]]
+        context["lesser"] = [row for row in differences if row["is_lesser"]]
         context["correlation"] = _correlation(tasks)
     return render(request, "training/pages/compare.html", context)
 
@@ -46,6 +50,18 @@ def _asked(request: HttpRequest) -> list[str]:
     """Ids out of `?tasks=a,b` and `?task=a&task=b`, each once, in their order."""
     listed = request.GET.get("tasks", "").split(",")
     return [one for one in dict.fromkeys([*listed, *request.GET.getlist("task")]) if one]
+
+
+def _beside(tasks: list[TrainingTask], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Differences with their tasks; is_lesser: it follows from a class in a row above."""
+    return [
+        {
+            "path": row["path"],
+            "cells": list(zip(tasks, row["values"], strict=True)),
+            "is_lesser": row["path"].endswith("module_path") or None in row["values"],
+        }
+        for row in rows
+    ]
 
 
 def _correlation(tasks: list[TrainingTask]) -> dict[str, Any] | None:

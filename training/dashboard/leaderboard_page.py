@@ -1,5 +1,7 @@
 """Who is ahead on a dataset and test period, and how much of that is luck."""
 
+from collections.abc import Iterator
+from itertools import groupby
 from typing import Any
 
 from django import forms
@@ -8,7 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
-from training import standings
+from training import datasets, standings
 from training.errors import NotFound
 from training.models import HEADLINES
 
@@ -33,9 +35,23 @@ def show(request: HttpRequest) -> HttpResponse:
     form = Asked(request.GET)
     form.is_valid()
     asked = {name: value for name, value in form.cleaned_data.items() if value}
-    context: dict[str, Any] = {"likely": LIKELY, "columns": standings.SHOWN, "orders": HEADLINES}
+    context: dict[str, Any] = {
+        "asked": asked,
+        "likely": LIKELY,
+        "columns": standings.SHOWN,
+        "orders": HEADLINES,
+        "synthetic": datasets.synthetic(),
+    }
     try:
         context |= standings.leaderboard(request.user, **asked)
+        context["results"] = list(_folded(context["results"]))
     except NotFound:
         context |= {"board": None, "boards": standings.boards(request.user), "results": []}
     return render(request, "training/pages/leaderboard.html", context)
+
+
+def _folded(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The same result several times in one row: the first, with `equals` of it and their count."""
+    for _, same in groupby(rows, key=lambda row: (row["model"], row["metrics"])):
+        first, *equals = same
+        yield first | {"equals": equals, "count": len(equals) + 1}

@@ -9,6 +9,7 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.http import require_safe
 
+from training import datasets
 from training.errors import InvalidCursor
 from training.events import instant
 from training.models import Dataset, TrainingTask
@@ -75,6 +76,7 @@ def show(request: HttpRequest) -> HttpResponse:
         "ordering": ordering,
         "columns": [_heading(name, said, ordering) for name, said in COLUMNS],
         "statuses": Status.values,
+        "synthetic": datasets.synthetic(),
         "datasets": Dataset.objects.order_by("name").values_list("name", flat=True),
         "is_narrowed": bool(set(asked) - {"ordering", "cursor"}),
     }

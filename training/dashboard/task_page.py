@@ -14,7 +14,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
-from training import attempt_log, curves, outcomes, reports, services
+from training import attempt_log, basis, curves, datasets, outcomes, reports, services
 from training.errors import NotFinished, NotFound, StoreAway
 from training.models import HEADLINES, TrainingTask
 from training.states import EventKind, Stage, Status
@@ -59,6 +59,8 @@ def show(request: HttpRequest, task_id: str) -> HttpResponse:
         "eta_s": _eta_s(task),
         "cure": cure_of(task.error_code),
         "headlines": _headlines(task),
+        "synthetic": datasets.synthetic(),
+        "backtest": basis.backtest(task.config),
         "metrics": task.result.get("metrics", {}),
         **_from_files(task, request.GET.get("day", "")),
         "children": task.retries.order_by("created_at").only("id", "name")[:20],
@@ -94,6 +96,8 @@ def _report(task: TrainingTask) -> dict[str, Any]:
     except (NotFinished, NotFound):
         return {}
     shown: dict[str, Any] = {"report": report, "month_names": MONTHS}
+    if series := report.get("ic"):
+        shown["has_ic"] = any(value is not None for value in (*series["ic"], *series["rank_ic"]))
     if monthly := report.get("monthly"):
         shown["years"] = list(_years(monthly))
     return shown
@@ -114,6 +118,7 @@ def _day(task: TrainingTask, asked: str) -> dict[str, Any]:
         "first_day": days[0] if days else "",
         "last_day": days[-1] if days else "",
         "held": held,
+        "account": outcomes.account(task, date) if date else None,
         "foretold": foretold,
     }
 

@@ -1,5 +1,6 @@
 """How values are said: template filters and tags, known to every template of the pages."""
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -9,6 +10,7 @@ import yaml
 from django import template
 from django.http import QueryDict
 from django.utils import timezone
+from django.utils.html import escape
 from django.utils.safestring import SafeString
 
 register = template.Library()
@@ -26,13 +28,15 @@ TITLES = {
     "pa": "Price advantage (PA)",
     "pos": "Orders at a better price (POS)",
     "information_ratio": "Information ratio",
-    "max_drawdown": "Max drawdown",
+    "max_drawdown": "Max drawdown of the excess",
+    "turnover": "Turnover a day",
 }
 
 SHORT_TITLES = {
     "annualized_return": "Excess p.a.",
     "information_ratio": "Inf. ratio",
     "max_drawdown": "Drawdown",
+    "turnover": "Turnover",
 }
 """Where a table has many columns."""
 
@@ -48,6 +52,12 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 def plain(text: str) -> str:
     """The text without terminal codes and other control characters."""
     return _CONTROLS.sub("", str(text))
+
+
+@register.filter
+def breakable(path: str) -> str:
+    """A dotted path that a narrow line breaks behind a dot, not inside a word."""
+    return SafeString(".<wbr>".join(escape(part) for part in plain(path).split(".")))
 
 
 @register.filter
@@ -72,19 +82,29 @@ def figure(value: float | None, name: str = "") -> str:
     if value is None:
         return "–"
     if any(word in name for word in PERCENTAGES):
-        return f"{value:.2%}".replace("-", "−")
-    return f"{value:.4g}".replace("-", "−") if abs(value) >= 100 else _signed(value)
+        return f"{100 * value:,.2f} %".replace("-", "−")
+    return _rounded(value).replace("-", "−")
 
 
-def _signed(value: float) -> str:
-    digits = 2 if abs(value) >= 10 else 3 if abs(value) >= 1 else 4
-    return f"{value:.{digits}f}".replace("-", "−")
+def _rounded(value: float) -> str:
+    """To about four digits, with separators; whole from a thousand on."""
+    size = abs(value)
+    if size >= 1e15 or 0 < size < 0.000_1:
+        return f"{value:.3g}"
+    digits = next(n for n, least in enumerate((1_000, 100, 10, 1, 0)) if size >= least)
+    return f"{value:,.{digits}f}"
 
 
 @register.filter
 def percent(value: float) -> str:
     """Progress: one decimal while it runs."""
     return f"{value:.0f} %" if value >= 100 else f"{value:.1f} %"
+
+
+@register.filter
+def completeness(share: float) -> str:
+    """`99.98 %`; rounded down, so that 100 % has no gap."""
+    return f"{math.floor(share * 10_000) / 100:.6g} %"
 
 
 @register.filter

@@ -161,6 +161,7 @@ def _manifest(bars: Bars, about: About, fingerprint: str) -> dict[str, Any]:
     days = [str(day) for day in bars.calendar]
     spans = {name: bars.span(number) for number, name in enumerate(bars.names)}
     market = {name: span for name, span in spans.items() if name not in bars.benchmarks}
+    counts = dict(zip(bars.names, np.diff(bars.starts).tolist(), strict=True))
     named = {
         name: sorted({entry[0] for entry in entries}) for name, entries in about.markets.items()
     }
@@ -178,6 +179,7 @@ def _manifest(bars: Bars, about: About, fingerprint: str) -> dict[str, Any]:
         "days": days,
         "fields": sorted(bars.values),
         "instruments": market,
+        "instrument_rows": {name: counts[name] for name in market},
         "markets": {"all": list(market), **named},
         "benchmarks": list(bars.benchmarks),
         "created_at": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),

@@ -51,7 +51,7 @@ export const isDark = () =>
 
 const colours = () => COLOURS[isDark() ? "dark" : "light"];
 
-function layout({ unit, rows, bars, stacked, xTitle, range }) {
+function layout({ unit, rows, legend, bars, xTitle, level, dayTicks }) {
   const dark = isDark();
   const ink = dark ? "#9aa6b0" : "#545e66";
   const line = dark ? "#2a333c" : "#dfdacd";
@@ -67,11 +67,36 @@ function layout({ unit, rows, bars, stacked, xTitle, range }) {
     hovermode: bars ? "closest" : "x unified",
     hoverlabel: { bgcolor: dark ? "#1d242b" : "#fffdf9", bordercolor: line, font: { color: dark ? "#e3e8ec" : "#1b2227" } },
     legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, xanchor: "left", font: { size: 11 } },
-    xaxis: { ...axis, tickangle: 0, nticks: isNarrow ? 4 : undefined, title: xTitle ? { text: xTitle, font: { size: 11 } } : undefined, range },
-    yaxis: { ...axis, tickformat: unit === "share" ? ".1%" : undefined },
-    showlegend: rows > 1, barmode: stacked ? "overlay" : "group", bargap: 0.04, uirevision: "kept",
+    xaxis: { ...axis, tickangle: 0, nticks: isNarrow ? 4 : undefined, title: xTitle ? { text: xTitle, font: { size: 11 } } : undefined, ...dayTicks },
+    yaxis: { ...axis, range: aroundOf(level), ...(unit === "share" ? { tickformat: ",~r", hoverformat: ",.2f", ticksuffix: " %" } : {}) },
+    showlegend: legend ?? rows > 1, barmode: "group", bargap: 0.04, uirevision: "kept",
   };
 }
+
+/** Plotly gives a constant an axis from 1 below it to 1 above, on which 0.002 looks like 0. */
+const aroundOf = (level) => (level ? [level - Math.abs(level) / 2, level + Math.abs(level) / 2] : undefined);
+
+/** The value of lines that have only one. */
+function levelOf(traces) {
+  if (traces.some(({ type }) => type !== "scatter")) return undefined;
+  const values = traces.flatMap(({ y }) => y).filter((value) => value !== null);
+  return values.every((value) => value === values[0]) ? values[0] : undefined;
+}
+
+const DAY_MS = 86_400_000;
+
+/** Of a few days plotly marks the hours, of a month its days; nothing here has any. */
+function dayTicksOf([{ x }]) {
+  if (/^\d{4}-\d\d$/.test(x[0]) && x.length <= 6) return { tick0: x[0], dtick: "M1", tickformat: "%b %Y" };
+  if (!/^\d{4}-\d\d-\d\d$/.test(x[0])) return undefined;
+  const span = (Date.parse(x.at(-1)) - Date.parse(x[0])) / DAY_MS;
+  if (span > 10) return undefined;
+  return { tick0: x[0], dtick: Math.max(Math.ceil(span / (innerWidth < 600 ? 3 : 6)), 1) * DAY_MS, tickformat: "%b %-d\n%Y" };
+}
+
+const aboutOf = (what, traces) => ({
+  ...what, rows: traces.length, level: levelOf(traces), dayTicks: dayTicksOf(traces),
+});
 
 /** Plotly reads tags in its texts; what people and trainings write is text, and nothing else. */
 const text = (words) => words.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
@@ -82,20 +107,28 @@ function said(trace) {
   return trace.orientation === "h" ? { ...named, y: trace.y.map((one) => text(String(one))) } : named;
 }
 
+/** Shares are written in percent. */
+const inUnit = (trace, unit) => (unit === "share"
+  ? { ...trace, y: trace.y.map((value) => (value === null ? null : 100 * value)) }
+  : trace);
+
 /** Traces with `colorOf` keep their number's colour, whichever others are there. */
-function coloured(traces) {
+function coloured(traces, unit) {
   const own = colours();
-  return traces.map(said).map(({ colorOf, ...trace }) => (colorOf === undefined
+  return traces.map(said).map((trace) => inUnit(trace, unit)).map(({ colorOf, ...trace }) => (colorOf === undefined
     ? trace
     : { ...trace, meta: { colorOf }, marker: { ...trace.marker, color: own[colorOf % own.length] }, line: { ...trace.line, color: own[colorOf % own.length], dash: DASHES[Math.floor(colorOf / own.length)] } }));
 }
 
 const DASHES = ["solid", "dash", "dot"];
+const DASHED = ["solid", "dashed", "dotted"];
 
-/** Marks beside names in the colours of their lines. */
+/** Marks beside names in the colours and dashes of their lines. */
 export function paintSwatches() {
+  const own = colours();
   for (const mark of document.querySelectorAll(".swatch")) {
-    mark.style.background = colours()[mark.dataset.number % colours().length];
+    mark.style.borderTopColor = own[mark.dataset.number % own.length];
+    mark.style.borderTopStyle = DASHED[Math.floor(mark.dataset.number / own.length)];
   }
 }
 
@@ -103,12 +136,13 @@ export function paintSwatches() {
 export async function draw(element, source, traces, what) {
   const Plotly = await plotly(source);
   element.classList.remove("waiting");
-  const about = { ...what, rows: traces.length };
+  const shown = coloured(traces, what.unit);
+  const about = aboutOf(what, shown);
   drawn.set(element, about);
   // Drag to zoom, double click to see all again; no bar of buttons.
   const config = { responsive: true, displayModeBar: false };
   entitle(element, what.title);
-  await Plotly.newPlot(element, coloured(traces), layout(about), config);
+  await Plotly.newPlot(element, shown, layout(about), config);
   element.setAttribute("role", "img");
   element.setAttribute("aria-label", `Chart: ${what.title}. ${what.said ?? ""}`);
 }
@@ -125,7 +159,10 @@ function entitle(element, title) {
 export async function redraw(element, source, traces, what) {
   if (!element.classList.contains("js-plotly-plot")) return draw(element, source, traces, what);
   const Plotly = await plotly(source);
-  return Plotly.react(element, coloured(traces), layout({ ...what, rows: traces.length }));
+  const shown = coloured(traces, what.unit);
+  const about = aboutOf(what, shown);
+  drawn.set(element, about);
+  return Plotly.react(element, shown, layout(about));
 }
 
 /** Takes the chart away, with its title and the cell that holds both. */
@@ -139,6 +176,11 @@ export const lines = (x, series, more = {}) =>
     x, y, name, type: "scatter", mode: "lines", line: { width: 1.6 }, connectgaps: true, ...more,
   }));
 
+/** Loss first, then IC, then what else a fit tells of. */
+export const curveOrder = (one, other) => rankOf(one) - rankOf(other);
+const rankOf = (name) => (/loss|l1|l2|mse|mae/i.test(name) ? 0 : isIC(name) ? 1 : 2);
+export const isIC = (name) => /(^|[._])(rank_)?ic$/i.test(name);
+
 // What fits tell of, in words; their own name where there is none. Rounds are those of boosters.
 const MEASURES = {
   IC: ["IC and rank IC on the validation days", "round"],
@@ -148,6 +190,9 @@ const MEASURES = {
   rmse: ["Loss: root of the mean squared error", "round"],
   loss: ["Loss", "epoch or step"],
   score: ["Score", "epoch or step"],
+  metric: ["Metric", "step"],
+  lr: ["Learning rate", "step"],
+  best_step: ["Best step so far", "step"],
 };
 
 /** Title and axis of the curves of one measure, such as "l2", "valid.l2" or "sub_2.IC". */

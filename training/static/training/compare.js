@@ -1,8 +1,9 @@
 // Curves of several tasks over each other, each task in a colour of its own.
-import { curveWords, draw, lines, paintSwatches, whenSeen } from "./charts.js";
+import { curveOrder, curveWords, draw, isIC, lines, paintSwatches, whenSeen } from "./charts.js";
 import { anew, ask, el, plain, sleep } from "./live.js";
 
 const ids = el("#compare").dataset.tasks.split(",");
+const isDone = [...document.querySelectorAll("th[data-name]")].map((head) => head.dataset.status === "completed");
 const names = [...document.querySelectorAll("th[data-name] a")].map((link) => link.textContent);
 const plotlySource = document.querySelector("script[data-plotly]").dataset.plotly;
 const POINTS = 6000;
@@ -22,24 +23,30 @@ async function told(id, what) {
   return ok ? JSON.parse(text) : {};
 }
 
-const reports = ids.map((id) => told(id, `report?points=${POINTS}`));
+// A task that is not completed has no report to ask for.
+const reports = ids.map((id, number) => (isDone[number] ? told(id, `report?points=${POINTS}`) : {}));
 
+/** Running sums; a day without a value has none, and a task without any has no curve. */
 const added = (values) => {
   let sum = 0;
-  return values.map((value) => (sum += value ?? 0));
+  return values.map((value) => (value === null ? null : (sum += value)));
 };
+const anyOf = (values) => values.some((value) => value !== null);
+
+/** More names than these would leave no room; the table of metrics has each line's mark. */
+const fits = (traces) => traces.length <= 4;
 
 const CHARTS = {
   excess: [
     (r) => r.portfolio && [r.portfolio.days, r.portfolio.excess_with_cost],
-    { title: "Cumulative excess return with cost", unit: "share" },
+    { title: "Excess return with cost, added up, not compounded", unit: "share" },
   ],
   drawdown: [
     (r) => r.portfolio && [r.portfolio.days, r.portfolio.drawdown_with_cost],
     { title: "Drawdown of the excess return", unit: "share" },
   ],
   rank_ic: [
-    (r) => r.ic && [r.ic.days, added(r.ic.rank_ic)],
+    (r) => r.ic && anyOf(r.ic.rank_ic) && [r.ic.days, added(r.ic.rank_ic)],
     { title: "Rank IC by day, added up" },
   ],
 };
@@ -50,8 +57,8 @@ for (const place of document.querySelectorAll("[data-chart]")) {
     const known = (await Promise.all(reports)).map(series);
     const traces = known.flatMap((found, number) =>
       found ? lines(found[0], { [said[number]]: found[1] }, { colorOf: number }) : []);
-    if (traces.length) draw(place, plotlySource, traces, { ...what, legend: true });
-    else place.parentElement.hidden = true;
+    if (traces.length) draw(place, plotlySource, traces, { ...what, legend: fits(traces) });
+    else place.parentElement.hidden = place.hidden = true;
   });
 }
 
@@ -60,7 +67,7 @@ whenSeen(el("#curves"), async () => {
   const measures = new Map();
   curves.forEach(({ results = [] }, number) => {
     for (const { name, step, value } of results) {
-      if (name.startsWith("train")) continue;
+      if (/(^|\.)train/.test(name)) continue;
       if (!measures.has(name)) measures.set(name, new Map());
       const of = measures.get(name);
       if (!of.has(number)) of.set(number, { x: [], y: [] });
@@ -68,15 +75,15 @@ whenSeen(el("#curves"), async () => {
       of.get(number).y.push(value);
     }
   });
-  for (const [name, of] of measures) {
+  for (const [name, of] of [...measures].sort(([one], [other]) => curveOrder(one, other))) {
     const place = document.createElement("div");
     place.className = "chart";
     const cell = document.createElement("div");
     cell.append(place);
     el("#curves").append(cell);
     const traces = [...of].flatMap(([number, { x, y }]) =>
-      lines(x, { [said[number]]: y }, { colorOf: number, ...(name.endsWith("ic") ? DOTS : {}) }));
-    draw(place, plotlySource, traces, curveWords(plain(name)));
+      lines(x, { [said[number]]: y }, { colorOf: number, ...(isIC(name) ? DOTS : {}) }));
+    draw(place, plotlySource, traces, { ...curveWords(plain(name)), legend: fits(traces) });
   }
   if (!measures.size) el("#curves").textContent = "None of them told of a curve.";
 });

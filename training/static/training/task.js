@@ -1,5 +1,5 @@
 // One task, alive: each event replaces what it tells of; curves grow, the log (log.js) is followed.
-import { curveWords, draw, erase, lines, redraw, whenSeen } from "./charts.js";
+import { curveOrder, curveWords, draw, erase, lines, redraw, whenSeen } from "./charts.js";
 import { ask, el, listen, percent, plain } from "./live.js";
 import { log } from "./log.js";
 
@@ -127,7 +127,7 @@ const curves = {
       if (!groups.has(group)) groups.set(group, {});
       groups.get(group)[plain(name)] = this.shown(curve);
     }
-    for (const [group, members] of groups) {
+    for (const [group, members] of [...groups].sort(([one], [other]) => curveOrder(one, other))) {
       const isIC = group.endsWith("IC");
       const traces = Object.entries(members).map(([name, { x, y }]) => ({
         ...lines(x, { [name]: y })[0],
@@ -179,20 +179,22 @@ const curves = {
 
 const GREY = { line: { width: 1.2, dash: "dot" } };
 
+const GROUPS = { 1: "group 1 (highest scores)", 5: "group 5 (lowest)" };
+
 const REPORT = {
   return: (r) => r.portfolio && [
     [...lines(r.portfolio.days, {
       "with cost": r.portfolio.return_with_cost,
       "without cost": r.portfolio.return_without_cost,
     }), ...lines(r.portfolio.days, { benchmark: r.portfolio.benchmark }, GREY)],
-    { title: "Cumulative return", unit: "share" },
+    { title: "Return, added up, not compounded", unit: "share" },
   ],
   excess: (r) => r.portfolio && [
     lines(r.portfolio.days, {
       "with cost": r.portfolio.excess_with_cost,
       "without cost": r.portfolio.excess_without_cost,
     }),
-    { title: "Cumulative excess return over the benchmark", unit: "share" },
+    { title: "Excess return over the benchmark, added up, not compounded", unit: "share" },
   ],
   drawdown: (r) => r.portfolio && [
     [
@@ -217,21 +219,22 @@ const REPORT = {
     { title: "IC by month", bars: true },
   ],
   distribution: (r) => r.ic?.distribution?.edges.length > 0 && [
-    ["ic", "rank_ic"].map((name) => ({
-      type: "bar", name: name === "ic" ? "IC" : "rank IC", opacity: 0.6,
-      x: r.ic.distribution[name].map((_, n) =>
-        (r.ic.distribution.edges[n] + r.ic.distribution.edges[n + 1]) / 2),
-      y: r.ic.distribution[name],
-    })),
-    { title: "Distribution of the daily IC (days)", bars: true, stacked: true },
+    // Outlines: of two filled histograms over each other one sees neither.
+    lines(r.ic.distribution.ic.map((_, n) =>
+      (r.ic.distribution.edges[n] + r.ic.distribution.edges[n + 1]) / 2), {
+      IC: r.ic.distribution.ic, "rank IC": r.ic.distribution.rank_ic,
+    }, { line: { width: 1.6, shape: "hvh" } }),
+    { title: "Distribution of the daily IC (days)" },
   ],
   groups: (r) => r.groups && [
     [
       ...lines(r.groups.days, Object.fromEntries(
-        Object.entries(r.groups.groups).map(([n, y]) => [`group ${n}`, y]))),
+        Object.entries(r.groups.groups).map(([n, y]) => [GROUPS[n] ?? `group ${n}`, y]))),
       ...lines(r.groups.days, { "long-short": r.groups.long_short, "long-average": r.groups.long_average }, GREY),
     ],
-    { title: "Cumulative return of five groups by score", unit: "share" },
+    r.label_is_return
+      ? { title: "Return of five groups by score, added up, not compounded", unit: "share" }
+      : { title: "Label of five groups by score, added up" },
   ],
   importance: (r) => r.feature_importance && [
     [{
@@ -239,7 +242,7 @@ const REPORT = {
       x: r.feature_importance.values.slice(0, 20).reverse(),
       y: r.feature_importance.features.slice(0, 20).reverse().map(plain),
     }],
-    { title: `Feature ${r.feature_importance.kind}, the first 20`, bars: true },
+    { title: `Feature ${r.feature_importance.kind}, the first 20`, bars: true, xTitle: r.feature_importance.unit },
   ],
 };
 
@@ -254,7 +257,7 @@ function showReport(places) {
     whenSeen(place, async () => {
       const chart = REPORT[place.dataset.chart](await load());
       if (chart) draw(place, plotlySource, ...chart);
-      else place.hidden = true;
+      else place.parentElement.hidden = place.hidden = true;
     });
   }
 }

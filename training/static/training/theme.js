@@ -3,6 +3,8 @@
 
 (() => {
   const root = document.documentElement;
+  // What only scripts fill is not shown without them.
+  root.classList.add("scripted");
   const chosen = localStorage.getItem("theme");
   if (chosen === "light" || chosen === "dark") root.dataset.theme = chosen;
 
