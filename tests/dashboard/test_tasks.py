@@ -40,6 +40,17 @@ def test_a_narrowed_list_says_too_how_new_the_newest_task_is(browser, make_task,
     assert f'data-newest="{instant(mine.created_at)}"' in text
 
 
+def test_a_task_is_found_by_its_id_as_the_list_shows_it(browser, make_task):
+    task = make_task(name="sought", id="task-9ae50d3b-4f6d-4c8e-9d5c-0c8f5d1b2a3c")
+    make_task(name="2020 and on")
+    shown = task.id[5:13]
+    assert f'<span class="mono">{shown}</span>' in browser.get("/").content.decode()
+
+    for text in (shown, task.id[5:], task.id, task.id[:9]):
+        assert names(browser.get(f"/?q={text}")) == ["sought"], text
+    assert names(browser.get("/?q=2020")) == ["2020 and on"], "a number in a name is found too"
+
+
 def test_a_filter_without_sense_is_told_and_left_out(browser, make_task):
     make_task(name="here")
 

@@ -7,6 +7,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from training.models import TaskEvent
+from training.task_lists import start_of_id
 
 from .access import ReadOnly
 from .dates import indexed
@@ -30,7 +31,7 @@ class EventAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
         term = search_term.strip()
-        return (with_id(queryset, "task__id", term) if term else queryset), False
+        return (with_id(queryset, "task__id", start_of_id(term)) if term else queryset), False
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[TaskEvent]:
         rows: QuerySet[TaskEvent] = indexed(super().get_queryset(request))

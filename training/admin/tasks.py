@@ -17,6 +17,7 @@ from django.utils.safestring import SafeString
 from training import services
 from training.errors import TrainingError
 from training.models import TrainingTask
+from training.task_lists import wanted
 
 from .access import ReadOnly
 from .dates import indexed
@@ -82,7 +83,7 @@ class TaskAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
         term = search_term.strip()
         if TASK_ID_START.fullmatch(term):
             return with_id(queryset, "id", term), False
-        return super().get_search_results(request, queryset, search_term)
+        return queryset.filter(wanted({"q": term})), False
 
     @admin.display(description="task", ordering="id")
     def short_id(self, task: TrainingTask) -> str:
