@@ -49,7 +49,9 @@ class Filters(forms.Form):
 @login_required
 @require_safe
 def show(request: HttpRequest) -> HttpResponse:
-    """One page of the list."""
+    """One page of the list. A form sends its empty fields too: an address to share has none."""
+    if any("" in values for _, values in request.GET.lists()):
+        return _leaving_out(request)
     filters = Filters(request.GET)
     filters.is_valid()
     asked = filters.asked
@@ -65,7 +67,7 @@ def show(request: HttpRequest) -> HttpResponse:
             limit=PAGE,
         )
     except InvalidCursor:
-        return HttpResponseRedirect(reverse("page-tasks"))
+        return _leaving_out(request, "cursor")
     context = {
         "tasks": found.tasks,
         "newest": instant(newest) or "",
@@ -79,6 +81,15 @@ def show(request: HttpRequest) -> HttpResponse:
         "is_narrowed": bool(set(asked) - {"ordering", "cursor"}),
     }
     return render(request, "training/pages/tasks.html", context)
+
+
+def _leaving_out(request: HttpRequest, *unwanted: str) -> HttpResponse:
+    """The same address without these parameters, and without empty ones."""
+    query = request.GET.copy()
+    for name, values in request.GET.lists():
+        query.setlist(name, [value for value in values if value and name not in unwanted])
+    said = query.urlencode()
+    return HttpResponseRedirect(f"{reverse('page-tasks')}{'?' if said else ''}{said}")
 
 
 def _heading(name: str, said: str, ordering: str) -> dict[str, str]:
