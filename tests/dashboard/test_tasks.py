@@ -25,6 +25,9 @@ def test_filters_in_the_address_narrow_the_list(browser, make_task):
         "?model=XGBModel": ["beta two"],
         "?tag=keep": ["alpha one"],
         "?dataset=other": [],
+        "?created_after=2020-01-01&created_before=2100-01-01": ["beta two", "alpha one"],
+        "?created_after=2100-01-01": [],
+        "?created_before=2020-01-01": [],
         "?ordering=created_at": ["alpha one", "beta two"],
         "?ordering=-ic": ["beta two", "alpha one"],
     }.items():
@@ -39,6 +42,14 @@ def test_a_narrowed_list_says_too_how_new_the_newest_task_is(browser, make_task,
     text = browser.get("/?q=old").content.decode()
 
     assert f'data-newest="{instant(mine.created_at)}"' in text
+
+
+def test_the_filters_offer_what_there_is_and_show_what_is_asked(browser, make_task):
+    page = browser.get("/?created_after=2026-01-02&model=GoneModel").content.decode()
+
+    assert "<option>LGBModel</option>" in page
+    assert "<option selected>GoneModel</option>" in page
+    assert 'type="date" name="created_after" value="2026-01-02"' in page
 
 
 def test_a_task_is_found_by_its_id_as_the_list_shows_it(browser, make_task):

@@ -67,7 +67,6 @@ class TaskAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
         "trained",
         "rounded_ic",
         "made_at",
-        "pinned",
     )
     list_display_links = ("short_id",)
     list_filter = (

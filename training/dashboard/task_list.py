@@ -9,6 +9,7 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.http import require_safe
 
+from training import catalogue
 from training.errors import InvalidCursor
 from training.events import instant
 from training.models import Dataset, TrainingTask
@@ -37,6 +38,8 @@ class Filters(forms.Form):
     dataset = forms.CharField(required=False, max_length=64)
     model = forms.CharField(required=False, max_length=64)
     owner = forms.CharField(required=False, max_length=150)
+    created_after = forms.DateTimeField(required=False)
+    created_before = forms.DateTimeField(required=False)
     tag = forms.CharField(required=False, max_length=50)
     ordering = forms.ChoiceField(required=False, choices=[(one, one) for one in ORDERINGS])
     cursor = forms.CharField(required=False, max_length=1_000)
@@ -77,6 +80,7 @@ def show(request: HttpRequest) -> HttpResponse:
         "ordering": ordering,
         "columns": [_heading(name, said, ordering) for name, said in COLUMNS],
         "statuses": Status.values,
+        "models": sorted({*catalogue.load().names("model"), asked.get("model", "")} - {""}),
         "datasets": Dataset.objects.order_by("name").values_list("name", flat=True),
         "is_narrowed": bool(set(asked) - {"ordering", "cursor"}),
     }
