@@ -4,6 +4,7 @@ Right while rows come and go, and no COUNT.
 """
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,6 +19,7 @@ from .errors import InvalidCursor
 from .models import HEADLINES, TaskQuerySet
 
 SALT = "training.task_lists"
+_HEX = re.compile(r"[0-9a-f]{4}[0-9a-f-]*")
 ORDERINGS = ("-created_at", "created_at", *(s + name for name in HEADLINES for s in ("-", "")))
 """With `-`: downwards."""
 
@@ -157,9 +159,15 @@ def _mark(task: Any, order: Order) -> Mark:
     return Mark(value, task.created_at, task.id)
 
 
+def start_of_id(text: str) -> str:
+    """The same with its `task-`, which lists leave out: four hexadecimal digits mean an id."""
+    return f"task-{text}" if _HEX.fullmatch(text) else text
+
+
 def wanted(asked: dict[str, Any]) -> Q:
     """The filters that were asked for, together: `status` (several), `owner`, `dataset`, `model`,
-    `tag`, `q` (the start of an id, or a part of a name), `created_after`, `created_before`.
+    `tag`, `q` (the start of an id, with or without `task-`, or a part of a name),
+    `created_after`, `created_before`.
     """
     same = {
         "owner": "owner__username",
@@ -171,7 +179,7 @@ def wanted(asked: dict[str, Any]) -> Q:
     if asked.get("status"):
         found &= Q(status__in=sorted(asked["status"]))
     if asked.get("q"):
-        found &= Q(id__startswith=asked["q"]) | Q(name__icontains=asked["q"])
+        found &= Q(id__startswith=start_of_id(asked["q"])) | Q(name__icontains=asked["q"])
     if asked.get("created_after"):
         found &= Q(created_at__gte=instant(asked["created_after"]))
     if asked.get("created_before"):

@@ -10,10 +10,11 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from tests.dashboard.conftest import TERMINAL
 from tests.factories import events_of, make_worker
 from training import tokens
 from training.api.submit import EXAMPLE
-from training.models import TrainingTask
+from training.models import TaskEvent, TrainingTask
 from training.states import Status
 
 TASKS = "/admin/training/trainingtask/"
@@ -60,6 +61,16 @@ def test_the_list_shows_a_bar_that_the_script_finds(admin, make_task):
 
     assert f'<progress data-task="{task.id}" max="100" value="100.0"></progress>' in page
     assert 'src="/static/training/admin.js"' in page
+
+
+def test_the_list_shows_names_as_short_plain_text_and_rounds_figures(admin, make_task):
+    task = make_task(name=f"{TERMINAL}{'x' * 180}")
+    TrainingTask.objects.filter(pk=task.pk).update(ic=0.0123456789)
+
+    page = admin.get(TASKS).content.decode()
+
+    assert re.findall('<td class="field-title">(.*?)</td>', page) == [f"redreversed{'x' * 48}…"]
+    assert ">0.0123<" in page
 
 
 def test_the_list_asks_as_often_for_many_as_for_one_and_not_for_what_is_large(
@@ -122,6 +133,60 @@ def test_the_page_of_a_task_has_its_events_and_its_log(admin, make_task):
     assert "started on worker-1" in page
     assert f'href="/api/tasks/{task.id}/log"' in page
     assert "<script>alert(1)" not in page
+
+
+def test_the_page_of_a_task_keeps_the_lines_of_its_workflow_and_leads_to_all_actions(
+    admin, make_task
+):
+    task = make_task(posted="task:\n  model: {}\n", config={"task": {"model": 1}}, name=TERMINAL)
+
+    page = admin.get(f"{TASKS}{task.id}/change/").content.decode()
+
+    assert "<pre>task:\n  model: {}\n</pre>" in page
+    assert "<pre>task:\n  model: 1\n</pre>" in page
+    assert "<pre>redreversed</pre>" in page
+    assert f'<a href="/tasks/{task.id}">with curves' in page
+    assert f'<progress data-task="{task.id}"' in page
+
+
+def test_figures_of_events_and_workers_are_said_as_people_say_them(admin, make_task):
+    task = make_task()
+    TaskEvent.objects.filter(task=task).update(progress=99.28736847013477, message=TERMINAL)
+    make_worker()
+
+    events = admin.get("/admin/training/taskevent/").content.decode()
+    workers = admin.get("/admin/training/worker/").content.decode()
+
+    assert ">99.3 %<" in events
+    assert f">{task.id[5:13]}<" in events
+    assert ">redreversed<" in events
+    assert ">4.0 GiB<" in workers
+
+
+def test_what_one_may_not_do_is_said_on_a_page_of_ours(admin, admin_of, root):
+    told = admin.get(USERS)
+
+    assert told.status_code == 403
+    assert "You may not do this" in told.content.decode()
+    index = admin.get("/admin/").content.decode()
+    assert "Qlib Platform" in index
+    assert "are for superusers" in index
+    assert "are for superusers" not in admin_of(root).get("/admin/").content.decode()
+    assert admin.get("/favicon.ico").url == "/static/training/mark.svg"
+
+
+def test_who_has_tasks_is_not_deleted_and_the_tasks_are_named(admin_of, root, owner, make_task):
+    for number in range(22):
+        make_task(name=f"of the owner {number}")
+    address = f"{USERS}{owner.pk}/delete/"
+
+    told = admin_of(root).get(address).content.decode()
+    admin_of(root).post(address, {"post": "yes"})
+
+    assert told.count("of the owner ") == 20
+    assert "and 2 more" in told
+    assert "permission" not in told
+    assert User.objects.filter(pk=owner.pk).exists()
 
 
 def test_actions_go_through_the_services_and_name_each_refusal(admin, make_task, rings, dataset):

@@ -1,7 +1,10 @@
 """The editor's page without JavaScript: check and start are two buttons of one form."""
 
+import re
+
 import pytest
 
+from tests.factories import make_dataset
 from training import presets
 from training.models import Preset, TrainingTask
 
@@ -52,6 +55,31 @@ def test_faults_stand_beside_the_text_that_has_them(browser, dataset, deed):
     assert "did you mean num_leaves" in shown
     assert "{num_leave: 8}" in shown
     assert not TrainingTask.objects.exists()
+
+
+def test_the_presets_stay_those_of_the_dataset_in_the_address(browser, dataset):
+    make_dataset("other")
+
+    page = browser.get("/new?dataset=other").content.decode()
+    checked = browser.post("/new?dataset=other", {"workflow": "task: {}", "deed": "check"})
+
+    assert '<form method="post" id="new">' in page, "without an action: to its own address"
+    for text in (page, checked.content.decode()):
+        assert 'Presets for <span class="mono">other<' in text
+
+
+def test_the_presets_beside_a_clone_are_those_of_its_dataset(browser, make_task):
+    make_dataset("demo")
+    make_dataset("other")
+    task = make_task(dataset="other", posted=WORKFLOW)
+    for_gone = make_task(dataset="gone", posted=WORKFLOW)
+
+    def offered(task):
+        text = browser.get(f"/new?like={task.id}").content.decode()
+        return re.search('Presets for <span class="mono">(.*?)<', text)[1]
+
+    assert offered(task) == "other"
+    assert offered(for_gone) == "demo"
 
 
 def test_what_is_started_is_what_was_typed(browser, dataset, owner, rings):

@@ -4,6 +4,12 @@ One module for each kind of row. Nothing is written here: actions go through `se
 who may.
 """
 
+from django.contrib import admin
+
 from . import datasets, events, people, presets, tasks, workers
 
 __all__ = ["datasets", "events", "people", "presets", "tasks", "workers"]
+
+admin.site.site_header = admin.site.site_title = "Qlib Platform"
+admin.site.index_title = "Administration"
+admin.site.index_template = "training/admin/index.html"

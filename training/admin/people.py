@@ -18,12 +18,22 @@ AuthToken = apps.get_model("knox", "AuthToken")
 admin.site.unregister(User)
 admin.site.unregister(AuthToken)
 
+HOLDING_SHOWN = 20
+"""Tasks that are named where their owner cannot be deleted."""
+
 
 @admin.register(User)
 class PlatformUserAdmin(UserAdmin):  # type: ignore[type-arg]
     """Users, and the making of their API tokens."""
 
     actions = ("create_token",)
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """What would go with them; tasks hold their owner, and no permission changes that."""
+        going, counts, lacking, holding = super().get_deleted_objects(objs, request)
+        more = len(holding) - HOLDING_SHOWN
+        shown = [*holding[:HOLDING_SHOWN], *([f"and {more} more"] if more > 0 else [])]
+        return going, counts, set() if holding else lacking, shown
 
     @admin.action(description="Create an API token, shown once", permissions=["change"])
     def create_token(self, request: HttpRequest, users: QuerySet[User]) -> HttpResponse | None:

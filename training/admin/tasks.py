@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.contrib.auth.models import User
@@ -13,10 +13,13 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.text import Truncator
 
 from training import services
+from training.dashboard.words import as_yaml, figure, plain
 from training.errors import TrainingError
 from training.models import TrainingTask
+from training.task_lists import wanted
 
 from .access import ReadOnly
 from .dates import indexed
@@ -24,7 +27,31 @@ from .filters import DatasetFilter, ModelFilter, QueueFilter
 from .ids import with_id
 
 EVENTS_SHOWN = 50
+NAME_SHOWN = 60
 TASK_ID_START = re.compile(r"task-[0-9a-f-]*")
+
+
+FIRST = ("page", "bar", "log")
+TEXTS: dict[str, Callable[[Any], str]] = {
+    "name": str,
+    "message": str,
+    "error": str,
+    "posted": str,
+    "warnings": as_yaml,
+    "config": as_yaml,
+    "result": as_yaml,
+}
+"""Fields of a task's page that people, trainings and workflows filled, and how each is written."""
+
+
+def _as_text(name: str) -> Callable[[TrainingTask], SafeString]:
+    """A field that keeps its lines, and nothing that turns or colours them."""
+
+    @admin.display(description=name)
+    def shown(task: TrainingTask) -> SafeString:
+        return format_html("<pre>{}</pre>", plain(TEXTS[name](getattr(task, name))))
+
+    return shown
 
 
 @admin.register(TrainingTask)
@@ -33,17 +60,13 @@ class TaskAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
 
     list_display = (
         "short_id",
-        "name",
+        "title",
         "owner",
         "status_now",
         "bar",
-        "stage_now",
-        "model",
-        "dataset",
-        "queue",
-        "ic",
-        "created_at",
-        "pinned",
+        "trained",
+        "rounded_ic",
+        "made_at",
     )
     list_display_links = ("short_id",)
     list_filter = (
@@ -63,8 +86,8 @@ class TaskAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     date_hierarchy = "created_at"
     ordering = ("-created_at", "-id")
     actions = ("cancel", "retry", "pin", "unpin", "delete")
-    exclude = ("lease_until",)
-    readonly_fields = ("log", "latest_events")
+    exclude = ("lease_until", "progress", *TEXTS)
+    readonly_fields: ClassVar[Any] = (*FIRST, *map(_as_text, TEXTS), "latest_events")
 
     class Media:
         css = {"all": ("training/admin.css",)}
@@ -82,30 +105,52 @@ class TaskAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
         term = search_term.strip()
         if TASK_ID_START.fullmatch(term):
             return with_id(queryset, "id", term), False
-        return super().get_search_results(request, queryset, search_term)
+        return queryset.filter(wanted({"q": term})), False
+
+    def get_fields(self, request: HttpRequest, obj: TrainingTask | None = None) -> Any:
+        """What one looks for first, then what the row says, its long texts last."""
+        return [*FIRST, *(one for one in super().get_fields(request, obj) if one not in FIRST)]
 
     @admin.display(description="task", ordering="id")
     def short_id(self, task: TrainingTask) -> str:
-        return task.id[:13]
+        return task.id[5:13]
+
+    @admin.display(description="name", ordering="name")
+    def title(self, task: TrainingTask) -> str:
+        return Truncator(plain(task.name)).chars(NAME_SHOWN)
 
     @admin.display(description="status", ordering="status")
     def status_now(self, task: TrainingTask) -> SafeString:
         return format_html('<span data-show="status">{}</span>', task.status)
-
-    @admin.display(description="stage", ordering="stage")
-    def stage_now(self, task: TrainingTask) -> SafeString:
-        return format_html('<span data-show="stage">{}</span>', task.stage)
 
     @admin.display(description="progress", ordering="progress")
     def bar(self, task: TrainingTask) -> SafeString:
         percent = f"{task.progress:.1f}"
         return format_html(
             '<progress data-task="{}" max="100" value="{}"></progress>'
-            ' <span data-show="percent">{} %</span>',
+            ' <span data-show="percent">{} %</span> <span data-show="stage">{}</span>',
             task.id,
             percent,
             percent,
+            task.stage,
         )
+
+    @admin.display(description="model, dataset", ordering="model")
+    def trained(self, task: TrainingTask) -> str:
+        return f"{task.model}, {task.dataset}"
+
+    @admin.display(description="IC", ordering="ic")
+    def rounded_ic(self, task: TrainingTask) -> str:
+        return figure(task.ic)
+
+    @admin.display(description="created", ordering="created_at")
+    def made_at(self, task: TrainingTask) -> str:
+        return f"{task.created_at:%Y-%m-%d %H:%M}"
+
+    @admin.display(description="page")
+    def page(self, task: TrainingTask) -> SafeString:
+        where = reverse("page-task", args=[task.id])
+        return format_html('<a href="{}">with curves, report and all actions</a>', where)
 
     @admin.display(description="log")
     def log(self, task: TrainingTask) -> SafeString:
@@ -157,7 +202,7 @@ class TaskAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
             try:
                 act(task.id, user=request.user)
             except TrainingError as error:
-                self.message_user(request, f"{task}: {error.message}", messages.ERROR)
+                self.message_user(request, plain(f"{task}: {error.message}"), messages.ERROR)
             else:
                 count += 1
         if count:

@@ -12,6 +12,7 @@ from django.urls import path
 from django.views.decorators.http import require_safe
 
 from training import services
+from training.dashboard.words import size
 from training.models import Worker
 from training.work import queue
 
@@ -27,8 +28,8 @@ class WorkerAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
         "host",
         "queue",
         "cores",
-        "memory_bytes",
-        "used_bytes",
+        "memory",
+        "used",
         "extras",
         "draining",
         "started_at",
@@ -38,6 +39,14 @@ class WorkerAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     search_fields = ("name", "host")
     actions = ("drain", "resume")
     change_list_template = "training/admin/workers.html"
+
+    @admin.display(description="memory", ordering="memory_bytes")
+    def memory(self, worker: Worker) -> str:
+        return size(worker.memory_bytes)
+
+    @admin.display(description="used", ordering="used_bytes")
+    def used(self, worker: Worker) -> str:
+        return size(worker.used_bytes)
 
     @admin.action(description="Drain: end what runs, take nothing more")
     def drain(self, request: HttpRequest, workers: QuerySet[Worker]) -> None:

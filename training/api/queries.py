@@ -37,7 +37,9 @@ class TaskListQuery(serializers.Serializer[Any]):
     model = serializers.CharField(required=False, max_length=64)
     tag = serializers.CharField(required=False, max_length=50)
     q = serializers.CharField(
-        required=False, max_length=200, help_text="the start of an id, or a part of a name"
+        required=False,
+        max_length=200,
+        help_text="the start of an id, with or without `task-`, or a part of a name",
     )
     created_after = serializers.DateTimeField(required=False, help_text="at or after it")
     created_before = serializers.DateTimeField(required=False, help_text="before it")

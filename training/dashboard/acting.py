@@ -9,6 +9,7 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
+from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_http_methods
 
 from training import errors, services
@@ -34,8 +35,8 @@ DEEDS: dict[str, tuple[Deed, str]] = {
 }
 
 QUESTIONS = {
-    "cancel": "Cancel these tasks? What they have computed so far is lost.",
-    "delete": "Delete these tasks with all their artifacts? They do not come back.",
+    "cancel": "Cancel {}? What was computed so far is lost.",
+    "delete": "Delete {} with all artifacts? This cannot be undone.",
 }
 
 
@@ -48,10 +49,10 @@ def on_one(request: HttpRequest, task_id: str, deed: str) -> HttpResponse:
     if request.method != "POST":
         return not_done(request, reverse("page-task", args=[task_id]))
     act, done = DEEDS[deed]
-    if deed == "delete" and request.POST.get("sure") != "yes":
-        return _ask(request, deed, [task_id])
-    user = cast(AbstractBaseUser, request.user)
     here = reverse("page-task", args=[task_id])
+    if deed == "delete" and request.POST.get("sure") != "yes":
+        return _ask(request, deed, [task_id], no=here)
+    user = cast(AbstractBaseUser, request.user)
     try:
         made = act(task_id, user=user)
     except errors.NotFound:
@@ -75,17 +76,25 @@ def on_many(request: HttpRequest) -> HttpResponse:
         return not_done(request, reverse("page-tasks"))
     chosen = list(dict.fromkeys(request.POST.getlist("task")))[:AT_ONCE]
     deed = request.POST.get("deed", "")
-    if deed == "compare":
+    if deed == "compare" and len(chosen) > 1:
         return HttpResponseRedirect(f"{reverse('page-compare')}?tasks={','.join(chosen)}")
-    if deed not in QUESTIONS:
+    if deed != "compare" and deed not in QUESTIONS:
         raise Http404
-    if not chosen:
-        messages.warning(request, "No task is chosen: tick some in the list first")
-        return HttpResponseRedirect(reverse("page-tasks"))
+    if not chosen or deed == "compare":
+        needed = "two or more" if deed == "compare" else "some"
+        messages.warning(request, f"Too few tasks are chosen: tick {needed} in the list first")
+        return HttpResponseRedirect(_next(request))
     if request.POST.get("sure") != "yes":
-        return _ask(request, deed, chosen)
+        return _ask(request, deed, chosen, no=_next(request))
     _each(request, deed, chosen)
-    return HttpResponseRedirect(reverse("page-tasks"))
+    return HttpResponseRedirect(_next(request))
+
+
+def _next(request: HttpRequest) -> str:
+    """Where the form came from, its filters included; the whole list if it says nothing of ours."""
+    place = request.POST.get("next", "")
+    is_ours = url_has_allowed_host_and_scheme(place, allowed_hosts=None)
+    return place if is_ours else reverse("page-tasks")
 
 
 def not_done(request: HttpRequest, page: str) -> HttpResponse:
@@ -111,10 +120,18 @@ def _each(request: HttpRequest, deed: str, chosen: list[str]) -> None:
         messages.success(request, f"{count} {done}")
 
 
-def _ask(request: HttpRequest, deed: str, chosen: list[str]) -> HttpResponse:
+def _ask(request: HttpRequest, deed: str, chosen: list[str], *, no: str) -> HttpResponse:
+    """The question; `no` is where its refusal leads."""
     tasks = TrainingTask.objects.visible_to(request.user).filter(pk__in=chosen)
     found = list(tasks.select_related("owner").only("id", "name", "status", "owner__username"))
     if not found:
         raise Http404
-    context = {"deed": deed, "question": QUESTIONS[deed], "tasks": found}
+    question = QUESTIONS[deed].format("this task" if len(found) == 1 else "these tasks")
+    context = {
+        "deed": deed,
+        "question": question,
+        "tasks": found,
+        "next": _next(request),
+        "no": no,
+    }
     return render(request, "training/pages/confirm.html", context)

@@ -14,7 +14,7 @@ from django.views.decorators.http import require_http_methods
 
 from training import preflight, presets, services
 from training.errors import Fault, InvalidConfig, NotFound, TooLarge
-from training.models import Dataset
+from training.models import Dataset, TrainingTask
 
 YAML = "application/yaml"
 NO_DATASET = """\
@@ -96,14 +96,21 @@ def _why_empty(dataset: str, names: list[str]) -> str:
 
 
 def _offers(request: HttpRequest) -> tuple[str, list[presets.Offer]]:
-    """The presets for the dataset in the address, or for the default one."""
+    """The presets for the dataset in the address, of the cloned task, or for the default one."""
     try:
-        dataset = presets.dataset_for(request.GET.get("dataset"))
+        dataset = presets.dataset_for(request.GET.get("dataset") or _dataset_of_origin(request))
     except NotFound:
         if request.GET.get("dataset"):
             raise Http404 from None
         return "", []
     return dataset.name, presets.offers(dataset)
+
+
+def _dataset_of_origin(request: HttpRequest) -> str | None:
+    """The cloned task's dataset; None where there is no clone, or that dataset is gone."""
+    tasks = TrainingTask.objects.visible_to(request.user).filter(pk=request.GET.get("like"))
+    name = tasks.values_list("dataset", flat=True).first()
+    return name if Dataset.objects.filter(name=name).exists() else None
 
 
 def _first_text(request: HttpRequest) -> tuple[str, str]:

@@ -9,7 +9,7 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.http import require_safe
 
-from training import datasets
+from training import catalogue, datasets
 from training.errors import InvalidCursor
 from training.events import instant
 from training.models import Dataset, TrainingTask
@@ -38,6 +38,8 @@ class Filters(forms.Form):
     dataset = forms.CharField(required=False, max_length=64)
     model = forms.CharField(required=False, max_length=64)
     owner = forms.CharField(required=False, max_length=150)
+    created_after = forms.DateTimeField(required=False)
+    created_before = forms.DateTimeField(required=False)
     tag = forms.CharField(required=False, max_length=50)
     ordering = forms.ChoiceField(required=False, choices=[(one, one) for one in ORDERINGS])
     cursor = forms.CharField(required=False, max_length=1_000)
@@ -50,7 +52,9 @@ class Filters(forms.Form):
 @login_required
 @require_safe
 def show(request: HttpRequest) -> HttpResponse:
-    """One page of the list."""
+    """One page of the list. A form sends its empty fields too: an address to share has none."""
+    if any("" in values for _, values in request.GET.lists()):
+        return _leaving_out(request)
     filters = Filters(request.GET)
     filters.is_valid()
     asked = filters.asked
@@ -66,7 +70,7 @@ def show(request: HttpRequest) -> HttpResponse:
             limit=PAGE,
         )
     except InvalidCursor:
-        return HttpResponseRedirect(reverse("page-tasks"))
+        return _leaving_out(request, "cursor")
     context = {
         "tasks": found.tasks,
         "newest": instant(newest) or "",
@@ -77,10 +81,20 @@ def show(request: HttpRequest) -> HttpResponse:
         "columns": [_heading(name, said, ordering) for name, said in COLUMNS],
         "statuses": Status.values,
         "synthetic": datasets.synthetic(),
+        "models": sorted({*catalogue.load().names("model"), asked.get("model", "")} - {""}),
         "datasets": Dataset.objects.order_by("name").values_list("name", flat=True),
         "is_narrowed": bool(set(asked) - {"ordering", "cursor"}),
     }
     return render(request, "training/pages/tasks.html", context)
+
+
+def _leaving_out(request: HttpRequest, *unwanted: str) -> HttpResponse:
+    """The same address without these parameters, and without empty ones."""
+    query = request.GET.copy()
+    for name, values in request.GET.lists():
+        query.setlist(name, [value for value in values if value and name not in unwanted])
+    said = query.urlencode()
+    return HttpResponseRedirect(f"{reverse('page-tasks')}{'?' if said else ''}{said}")
 
 
 def _heading(name: str, said: str, ordering: str) -> dict[str, str]:

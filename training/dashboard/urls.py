@@ -1,6 +1,8 @@
 """The pages' routes."""
 
 from django.contrib.auth import views as auth
+from django.http import HttpResponseRedirect
+from django.templatetags.static import static
 from django.urls import path
 
 from . import (
@@ -34,5 +36,7 @@ urlpatterns = [
         ),
         name="sign-in",
     ),
+    # For pages without a head of ours: the administration's, a log as text.
+    path("favicon.ico", lambda _: HttpResponseRedirect(static("training/mark.svg"))),
     path("sign-out", auth.LogoutView.as_view(), name="sign-out"),
 ]

@@ -10,7 +10,7 @@
   function show(task) {
     const bar = document.querySelector(`progress[data-task="${CSS.escape(task.id)}"]`);
     if (!bar) return;
-    const row = bar.closest("tr");
+    const row = bar.closest("tr") ?? document;
     const say = (name, text) => {
       const place = row.querySelector(`[data-show="${name}"]`);
       if (place) place.textContent = text;

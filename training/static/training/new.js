@@ -3,10 +3,12 @@
 import { el, plain } from "./live.js";
 
 const CHECK_AFTER_MS = 350;
+const AGAIN_AFTER_MS = 3000;
+const MADE = 201;
+const SIGNED_OUT = 401;
 const field = el("#workflow");
 const ink = el("#editor .ink");
 const gutter = el("#editor .lines");
-const token = el("#new input[name=csrfmiddlewaretoken]").value;
 let findings = [];
 let asked = 0;
 let timer = null;
@@ -17,7 +19,8 @@ let leaving = false;
 const KEY = /^(\s*(?:- )*)("[^"]*"|'[^']*'|[^\s#"'[\]{}&*!|>%@`-][^#:]*?|-[^\s#:][^#:]*?)(\s*:)(?=\s|$)/;
 const WORD = /^(?:true|false|null|yes|no|on|off|~|<[A-Z_]+>)$/i;
 const NUMBER = /^[-+]?(?:\d[\d_]*\.?\d*(?:e[-+]?\d+)?|\.\d+|\d{4}-\d\d-\d\d.*)$/i;
-const PART = /("(?:[^"\\]|\\.)*"|'(?:[^']|'')*')|(\s#.*$|^#.*$)|([[\]{},])|([^\s[\]{},"']+)|(\s+)/g;
+// Quoted text; a comment; a mark; plain words up to a mark, a colon or a comment; whatever is left.
+const PART = /("(?:[^"\\]|\\.)*"|'(?:[^']|'')*')|(\s#.*$|^#.*$)|[[\]{},]|:(?=\s|$)|([^\s[\]{},"'](?:[^[\]{},"']*?[^\s[\]{},"'])??)(?=:\s|:$|\s+#|\s*(?:[[\]{},"']|$))|\s+|[^]/g;
 
 function piece(kind, text) {
   if (!kind) return text;
@@ -29,13 +32,14 @@ function piece(kind, text) {
 
 function* coloured(line) {
   const key = KEY.exec(line);
+  const lead = key ? key[1] : /^\s*(?:- )*/.exec(line)[0];
+  yield lead;
   if (key) {
-    yield key[1];
     yield piece("y-key", key[2]);
     yield key[3];
   }
-  for (const part of line.slice(key ? key[0].length : 0).matchAll(PART)) {
-    const [whole, text, comment, , word] = part;
+  for (const part of line.slice(key ? key[0].length : lead.length).matchAll(PART)) {
+    const [whole, text, comment, word] = part;
     if (text) yield piece("y-text", text);
     else if (comment) yield piece("y-comment", comment);
     else if (word && NUMBER.test(word)) yield piece("y-number", word);
@@ -71,29 +75,61 @@ function follow() {
   ink.scrollLeft = field.scrollLeft;
 }
 
-// ── Check ──────────────────────────────────────────────────────────────────────────────
+// ── Check and start ────────────────────────────────────────────────────────────────────
+
+/** What the server says of the text; null while it is away. */
+async function post(address) {
+  // Whoever signs in, in another tab too, gets a new token: the form's own may be of before.
+  const token = /(?:^|; )csrftoken=([^;]*)/.exec(document.cookie)?.[1] ?? "";
+  const headers = { "Content-Type": "application/yaml", "X-CSRFToken": token };
+  try {
+    const answer = await fetch(address, { method: "POST", headers, body: field.value });
+    return { status: answer.status, told: await answer.json() };
+  } catch {
+    return null;
+  }
+}
 
 async function check() {
+  clearTimeout(timer);
   const mine = ++asked;
-  let answer;
-  try {
-    answer = await fetch("/api/validate", {
-      method: "POST",
-      headers: { "Content-Type": "application/yaml", "X-CSRFToken": token },
-      body: field.value,
-    });
-  } catch {
-    if (mine === asked) el("#verdict").textContent = "The server is away; the check waits for it.";
-    timer = setTimeout(check, 3000);
+  const answer = await post("/api/validate");
+  if (mine === asked) tell(answer);
+}
+
+/** By the API, so that nothing but a task that was made leads away from the text. */
+async function start() {
+  clearTimeout(timer);
+  asked += 1;
+  el("#start").disabled = true;
+  const answer = await post("/api/train");
+  if (answer?.status === MADE) {
+    sessionStorage.removeItem(DRAFT);
+    location.assign(`/tasks/${answer.told.task_id}`);
     return;
   }
-  const told = await answer.json();
-  if (mine !== asked) return;
-  if (told.error) {
-    show({ faults: [{ message: told.error.message }], warnings: [], valid: false });
+  el("#start").disabled = false;
+  tell(answer);
+}
+
+function tell(answer) {
+  if (answer === null || answer.status === SIGNED_OUT) {
+    el("#verdict").replaceChildren(...(answer ? signedOut() : ["The server is away; the check waits for it."]));
+    timer = setTimeout(check, AGAIN_AFTER_MS);
+  } else if (answer.told.error) {
+    const { message, fields } = answer.told.error;
+    show({ faults: fields ?? [{ message }], warnings: [], valid: false });
   } else {
-    show(told);
+    show(answer.told);
   }
+}
+
+function signedOut() {
+  const link = document.createElement("a");
+  link.href = "/sign-in";
+  link.target = "_blank";
+  link.textContent = "sign in in another tab";
+  return ["You are signed out: ", link, ", your text stays."];
 }
 
 function show({ faults, warnings, valid, estimate }) {
@@ -193,16 +229,61 @@ field.addEventListener("keydown", (event) => {
   }
 });
 
+// ── Draft ──────────────────────────────────────────────────────────────────────────────
+
+// What was typed outlives the page until it is started: a session that ended, another preset.
+// It is its writer's: somebody else may sign in after them in the same tab.
+const DRAFT = `draft of ${el(".who .name").textContent}`;
+
+function keep() {
+  if (field.value === field.defaultValue) sessionStorage.removeItem(DRAFT);
+  else sessionStorage.setItem(DRAFT, JSON.stringify({ text: field.value, at: location.search }));
+}
+
+/** Where one comes back the draft stands in the field; beside another text it is offered. */
+function restore() {
+  const draft = JSON.parse(sessionStorage.getItem(DRAFT));
+  if (!draft || draft.text === field.value) return;
+  if (draft.at === location.search) {
+    field.value = draft.text;
+    offer("This is the text that you edited.", "Take the original", field.defaultValue);
+  } else {
+    offer("The text that you edited is kept.", "Take it back", draft.text);
+  }
+}
+
+function offer(said, deed, text) {
+  const button = el("#kept button");
+  el("#kept span").textContent = said;
+  button.textContent = deed;
+  button.addEventListener("click", () => {
+    field.focus();
+    field.select();
+    insert(text);
+    el("#kept").hidden = true;
+  });
+  el("#kept").hidden = false;
+}
+
 field.addEventListener("input", () => {
+  keep();
   paint();
   clearTimeout(timer);
   timer = setTimeout(check, CHECK_AFTER_MS);
 });
 field.addEventListener("scroll", follow);
-el("#check").addEventListener("click", (event) => {
-  event.preventDefault();
-  check();
+for (const [button, deed] of [["#check", check], ["#start", start]]) {
+  el(button).addEventListener("click", (event) => {
+    event.preventDefault();
+    deed();
+  });
+}
+// A browser that goes back may show the page as it was left.
+addEventListener("pageshow", () => {
+  el("#start").disabled = false;
 });
 el("#editor").dataset.coloured = "";
+el("#keys").hidden = false;
+restore();
 paint();
 check();

@@ -52,6 +52,11 @@ function count() {
 }
 
 list.addEventListener("change", count);
+el("#all").hidden = false;
+el("#all input").addEventListener("change", ({ target }) => {
+  for (const box of boxes()) box.checked = target.checked;
+  count();
+});
 listen("/ws/tasks", {
   heard: (told) => {
     if (told.task_id) show(told);
