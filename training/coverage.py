@@ -129,7 +129,8 @@ def _health(
     elif age_days > STALE.days:
         yield {"code": "stale", "message": f"its last day was {age_days:,} days ago"}
     if completeness is not None and completeness < COMPLETE:
-        missing = f"{1 - completeness:.1%} of the rows that its instruments promise are missing"
+        share = f"{100 - 100 * completeness:.1f} %"
+        missing = f"{share} of the rows that its instruments promise are missing"
         yield {"code": "holes", "message": missing}
     if pauses:
         yield {"code": "pauses", "message": f"nothing was traded for long, {len(pauses)} times"}

@@ -24,7 +24,8 @@ def test_instruments_are_counted_between_their_first_and_last_day(dataset):
     assert found["completeness"] == 3 / 5
     assert (found["gaps"], found["gappy"]) == (2, [{"instrument": "A", "days": 2}])
     assert found["ended"] == 1
-    assert "holes" in {note["code"] for note in found["health"]}
+    notes = {note["code"]: note["message"] for note in found["health"]}
+    assert notes["holes"].startswith("40.0 % of the rows")
 
 
 def test_rows_that_no_import_counted_make_no_completeness(dataset):

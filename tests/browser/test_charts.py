@@ -125,3 +125,26 @@ def test_a_running_task_is_compared_without_asking_for_its_report(finished, runn
 
     assert [url for url in asked if "/report" in url and finished in url]
     assert not [url for url in asked if "/report" in url and running_task in url]
+
+
+def test_without_scripts_a_note_stands_where_charts_would(finished, another, look):
+    page = look(scripts=False).page
+
+    for path in (f"/tasks/{finished}", f"/compare?tasks={finished},{another}"):
+        page.goto(path)
+        expect(page.locator("main .note", has_text="need JavaScript")).to_be_visible()
+        for box in page.locator(".chart, .swatch").all():
+            expect(box).to_be_hidden()
+
+
+@pytest.mark.parametrize("is_return", [True, False])
+def test_groups_are_percent_only_of_a_label_that_is_a_return(finished, look, is_return):
+    page = look().page
+    change(page, finished, "report", lambda told: told.update(label_is_return=is_return))
+    page.goto(f"/tasks/{finished}")
+
+    names = [one["name"] for one in drawn(page, "[data-chart=groups]")]
+    ticks = page.locator("[data-chart=groups] .ytick text").all_text_contents()
+
+    assert names[0] == "group 1 (highest scores)"
+    assert any("%" in tick for tick in ticks) is is_return
