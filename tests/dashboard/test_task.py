@@ -1,9 +1,10 @@
 """A task's page, as the server makes it."""
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.utils import timezone
 
 from tests.api import result_files
 from training import lifecycle
@@ -30,7 +31,7 @@ def test_a_running_task_shows_where_it_is(browser, make_task):
             stages=((Stage.FIT, "fit"),),
             points=(("valid.l2", 7, 0.25, AT),),
             log="first line\nsecond line\n",
-            detail={"eta_s": 95.0},
+            detail={"stage": "fit", "stage_eta_s": 40.0, "eta_s": 95.0},
         ),
         attempt=1,
     )
@@ -44,6 +45,34 @@ def test_a_running_task_shows_where_it_is(browser, make_task):
     assert "second line" in text
     assert 'data-log-next="23"' in text
     assert "valid.l2" in text
+
+
+def test_of_a_first_run_the_time_is_told_that_is_left_in_the_stage(browser, make_task):
+    task = make_task(status=Status.RUNNING)
+    detail = {"stage": "fit", "stage_eta_s": 180.4}
+    news = News(progress=10.0, stages=((Stage.FIT, "fit"),), detail=detail)
+    lifecycle.report(task.id, news, attempt=1)
+
+    assert "up to 3 m 00 s left in fit</span>" in page(browser, task)
+
+
+def test_what_was_left_in_a_stage_is_not_told_in_the_next(browser, make_task):
+    task = make_task(status=Status.RUNNING)
+    detail = {"stage": "fit", "stage_eta_s": 180.4, "eta_s": 190.0}
+    news = News(progress=50.0, stages=((Stage.PREDICT, "predict"),), detail=detail)
+    lifecycle.report(task.id, news, attempt=1)
+
+    assert " left" not in page(browser, task).partition('id="eta"')[2].partition("</p>")[0]
+
+
+def test_the_stage_that_runs_says_for_how_long(browser, make_task):
+    task = make_task(status=Status.RUNNING)
+    lifecycle.report(task.id, News(stages=((Stage.FIT, "fit"),)), attempt=1)
+    task.events.filter(kind="stage").update(at=timezone.now() - timedelta(seconds=75))
+
+    running = page(browser, task).partition('data-stage="fit"')[2].partition("</li>")[0]
+
+    assert "<small>1 m 15 s</small>" in running
 
 
 def test_no_time_is_told_that_was_not_measured(browser, make_task):

@@ -142,6 +142,18 @@ export function soon(work, afterMs) {
   };
 }
 
+// ── Time ───────────────────────────────────────────────────────────────────────────────
+
+/** The server's time, from the newest that it told: the browser's own clock may be hours off. */
+export function serverClock(told) {
+  const base = { at: Date.parse(told), heardAt: performance.now() };
+  const now = () => base.at + performance.now() - base.heardAt;
+  const hear = (later) => {
+    if (Date.parse(later) > now()) Object.assign(base, { at: Date.parse(later), heardAt: performance.now() });
+  };
+  return { now, hear };
+}
+
 // ── Words ──────────────────────────────────────────────────────────────────────────────
 
 export const percent = (value) => (value >= 100 ? "100 %" : `${value.toFixed(1)} %`);

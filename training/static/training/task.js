@@ -1,6 +1,6 @@
 // One task, alive: each event replaces what it tells of; curves grow, the log (log.js) is followed.
 import { curveWords, draw, erase, lines, redraw, whenSeen } from "./charts.js";
-import { ask, el, listen, percent, plain } from "./live.js";
+import { ask, el, listen, percent, plain, serverClock } from "./live.js";
 import { log } from "./log.js";
 
 const page = el("#task");
@@ -10,14 +10,18 @@ const FINAL = new Set(["completed", "failed", "cancelled"]);
 const CURVE_POINTS = 1500;
 const SHOWN_POINTS = 4000;
 const RELOAD_AFTER_MS = 400;
+const TICK_MS = 1000;
 
 let seq = Number(page.dataset.seq);
+const clock = serverClock(page.dataset.now);
 const wasFinal = FINAL.has(page.dataset.status);
 
 const said = (seconds) => {
-  if (seconds < 60) return `${Math.round(seconds)} s`;
-  const minutes = Math.floor(seconds / 60);
-  if (minutes < 60) return `${minutes} m ${String(Math.round(seconds % 60)).padStart(2, "0")} s`;
+  if (seconds < 10) return `${seconds.toFixed(1)} s`;
+  const whole = Math.round(seconds);
+  if (whole < 60) return `${whole} s`;
+  const minutes = Math.floor(whole / 60);
+  if (minutes < 60) return `${minutes} m ${String(whole % 60).padStart(2, "0")} s`;
   return `${Math.floor(minutes / 60)} h ${String(minutes % 60).padStart(2, "0")} m`;
 };
 
@@ -30,15 +34,27 @@ function show(told) {
   el("#progress").value = told.progress;
   el("#percent").textContent = percent(told.progress);
   el("#message").textContent = plain(told.message ?? "");
+  if (told.status !== "running") clearProgress();
   el("#finish").hidden = !(told.status === "running" && told.stage === "fit");
   el("#cancel").hidden = FINAL.has(told.status);
   if (told.attempt) el("#attempt").textContent = told.attempt;
 }
 
-function showProgress(data) {
-  const unit = data.unit ?? "";
-  el("#count").textContent = data.done && data.total ? `${unit} ${data.done} of ${data.total}` : "";
-  el("#eta").textContent = data.eta_s == null ? "" : `${said(data.eta_s)} left`;
+function showProgress({ data, stage }) {
+  // A report may come from a stage that is over by now.
+  if (data.stage !== stage) return;
+  el("#count").textContent = data.done && data.total ? `${data.unit ?? ""} ${data.done} of ${data.total}` : "";
+  el("#eta").textContent = leftOf(data);
+}
+
+/** As `timeline.py` words it. */
+function leftOf({ eta_s: ofAll, stage_eta_s: here, stage }) {
+  if (ofAll != null) return `${said(ofAll)} left`;
+  return here == null ? "" : `up to ${said(here)} left in ${stage}`;
+}
+
+function clearProgress() {
+  el("#count").textContent = el("#eta").textContent = "";
 }
 
 /** Only what was heard: a stage that was passed while nobody listened keeps no time.
@@ -48,13 +64,11 @@ function showStage(stage, at = "") {
   for (const step of document.querySelectorAll(".stages li")) {
     if (step.dataset.stage === stage) {
       reached = true;
+      if (step.dataset.state !== "now") clearProgress();
       if (at || step.dataset.state !== "now") step.dataset.since = at;
       step.dataset.state = "now";
     } else if (!reached) {
-      if (at && step.dataset.state === "now" && step.dataset.since) {
-        const took = (Date.parse(at) - Date.parse(step.dataset.since)) / 1000;
-        step.querySelector("small").textContent = took < 10 ? `${took.toFixed(1)} s` : said(took);
-      }
+      if (at && step.dataset.state === "now") showTime(step, Date.parse(at));
       if (step.dataset.state !== "skipped") step.dataset.state = "done";
     } else {
       step.dataset.state = "waiting";
@@ -63,9 +77,21 @@ function showStage(stage, at = "") {
   }
 }
 
+/** at: until when it has run, in the server's time. */
+function showTime(step, at) {
+  const { since } = step.dataset;
+  const seconds = Math.max((at - Date.parse(since)) / 1000, 0);
+  step.querySelector("small").textContent = since ? said(seconds) : "";
+}
+
+setInterval(() => {
+  const step = el('.stages [data-state="now"]');
+  if (step) showTime(step, clock.now());
+}, TICK_MS);
+
 function startOver(told) {
   page.dataset.attempt = told.attempt;
-  el("#count").textContent = el("#eta").textContent = "";
+  clearProgress();
   for (const step of document.querySelectorAll(".stages li")) {
     step.dataset.state = "waiting";
     step.querySelector("small").textContent = "";
@@ -266,7 +292,7 @@ showReport(document.querySelectorAll("[data-chart]"));
 const HEARD = {
   started: startOver,
   stage: (told) => showStage(told.data.stage, told.timestamp),
-  progress: (told) => showProgress(told.data),
+  progress: showProgress,
   metric: (told) => curves.add(told.data.points),
   log: (told) => log.hear(told.data),
 };
@@ -300,6 +326,7 @@ function heard(told, socket) {
     return;
   }
   seq = told.seq;
+  clock.hear(told.timestamp);
   if (told.type === "deleted") {
     location.assign("/");
     return;

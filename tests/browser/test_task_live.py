@@ -1,0 +1,50 @@
+"""A task's page in Chromium while its task goes on: what each event changes on it."""
+
+import re
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.telling import state, tell
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.e2e,
+    pytest.mark.qlib,
+    pytest.mark.redis,
+    pytest.mark.timeout(900),
+]
+
+
+def progress(page: Page, **left: float) -> dict[str, object]:
+    data = {"stage": "fit", "done": 7, "total": 30, "unit": "round", **left}
+    return state(page, type="progress", data=data)
+
+
+def test_the_time_left_is_of_all_or_of_the_stage_and_goes_with_the_stage(look, running_task):
+    page = look().page
+    left = page.locator("#eta")
+
+    tell(page, running_task, lambda page: progress(page, stage_eta_s=75))
+    expect(left).to_have_text("up to 1 m 15 s left in fit")
+
+    tell(page, running_task, lambda page: progress(page, stage_eta_s=75, eta_s=90))
+    expect(left).to_have_text("1 m 30 s left")
+
+    entered = {"type": "stage", "stage": "predict", "data": {"stage": "predict"}}
+    tell(page, running_task, progress, lambda page: state(page, **entered))
+    expect(page.locator('[data-stage="predict"]')).to_have_attribute("data-state", "now")
+    expect(left).to_have_text("")
+    expect(page.locator("#count")).to_have_text("")
+
+
+def test_the_stage_that_runs_tells_its_time_by_the_servers_clock(look, running_task):
+    page = look().page
+    page.add_init_script("const now = Date.now; Date.now = () => now() + 3600e3")
+    took = page.locator('[data-stage="fit"] small')
+
+    page.goto(f"/tasks/{running_task}")
+    before = took.inner_text()
+
+    expect(took).not_to_have_text(before)
+    expect(took).to_have_text(re.compile(r"^[0-9.]+ s$|^[0-9] m [0-9]{2} s$"))

@@ -1,0 +1,72 @@
+"""Where a task is: its stages with their times, and how long it still takes."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.utils import timezone
+
+from training.models import TrainingTask
+from training.states import EventKind, Stage, Status
+
+from .words import duration
+
+STAGES = tuple(stage for stage in Stage if stage != Stage.QUEUED)
+
+
+@dataclass(frozen=True)
+class Step:
+    """A stage as the timeline shows it. seconds: how long it took, or runs; None: unknown."""
+
+    name: str
+    state: str
+    seconds: float | None
+    since: datetime | None
+
+
+def steps(task: TrainingTask) -> Iterator[Step]:
+    """The stages in their order, with what they took: of a completed task Qlib's own timings."""
+    entered = {} if task.status == Status.PENDING else _entered(task)
+    timings = task.result.get("timings", {})
+    end = task.completed_at or timezone.now()
+    ends = dict(zip(entered, [*list(entered.values())[1:], end], strict=False))
+    for stage in STAGES:
+        since = entered.get(stage)
+        seconds = timings.get(stage)
+        if seconds is None and since:
+            seconds = (ends[stage] - since).total_seconds()
+        yield Step(stage.value, _state(task, stage, is_entered=since is not None), seconds, since)
+
+
+def _entered(task: TrainingTask) -> dict[str, datetime]:
+    """When the newest attempt entered each stage, in that order."""
+    events = task.events.filter(attempt=task.attempt, kind=EventKind.STAGE).order_by("seq")
+    # The event's column has the task's stage after the report; a report may enter several.
+    told = events.values_list("data", "at")
+    return {data["stage"]: at for data, at in told if data.get("stage") in STAGES}
+
+
+def _state(task: TrainingTask, stage: Stage, *, is_entered: bool) -> str:
+    if task.status == Status.COMPLETED:
+        return "done" if is_entered or stage in task.result.get("timings", {}) else "skipped"
+    if task.status == Status.PENDING or not is_entered:
+        return "waiting"
+    if stage != task.stage:
+        return "done"
+    return "now" if task.status == Status.RUNNING else "broken"
+
+
+def left(task: TrainingTask) -> str:
+    """What is left as the training last told: of all, or of its stage; "" where it is unknown."""
+    if task.status != Status.RUNNING:
+        return ""
+    newest = task.events.filter(attempt=task.attempt, kind=EventKind.PROGRESS).order_by("-seq")
+    told: dict[str, Any] = newest.values_list("data", flat=True).first() or {}
+    if told.get("stage") != task.stage:
+        return ""
+    if told.get("eta_s") is not None:
+        return f"{duration(told['eta_s'])} left"
+    # A stage may end before its last unit: a fit that gets no better stops early.
+    here = told.get("stage_eta_s")
+    return "" if here is None else f"up to {duration(here)} left in {task.stage}"
