@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.telling import state, tell
+from tests.browser.telling import is_same, state, tell
 
 pytestmark = [
     pytest.mark.browser,
@@ -48,3 +48,22 @@ def test_the_stage_that_runs_tells_its_time_by_the_servers_clock(look, running_t
 
     expect(took).not_to_have_text(before)
     expect(took).to_have_text(re.compile(r"^[0-9.]+ s$|^[0-9] m [0-9]{2} s$"))
+
+
+def test_a_lost_attempt_leaves_nothing_of_it_but_a_line(stage, look, running_task):
+    page = look().page
+    given_back = {"type": "requeued", "status": "pending", "stage": "queued"}
+    line = '<div id="waits"><p>Attempt 1 was lost</p></div>'
+
+    def requeued(page: Page) -> dict[str, object]:
+        expect(page.locator("#count")).to_have_text("round 7 of 30")
+        page.route(page.url, lambda route: route.fulfill(body=line, content_type="text/html"))
+        return state(page, **given_back)
+
+    tell(page, running_task, lambda page: progress(page, stage_eta_s=75), requeued)
+
+    expect(page.locator("#waits")).to_have_text("Attempt 1 was lost")
+    expect(page.locator("#count")).to_have_text("")
+    expect(page.locator("#eta")).to_have_text("")
+    expect(page.locator(".stages [data-state=waiting]")).to_have_count(6)
+    assert is_same(page)

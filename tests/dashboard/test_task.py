@@ -1,17 +1,19 @@
 """A task's page, as the server makes it."""
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.utils import timezone
 
+from tests import factories
 from tests.api import result_files
 from training import lifecycle
 from training.api.submit import EXAMPLE
 from training.lifecycle import News
 from training.models import TrainingTask
-from training.states import Stage, Status
+from training.states import RequeueReason, Stage, Status
 from training.workflow import parse
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -80,6 +82,25 @@ def test_no_time_is_told_that_was_not_measured(browser, make_task):
     lifecycle.report(task.id, News(progress=10.0, message="Loading data"), attempt=1)
 
     assert " left</span>" not in page(browser, task)
+
+
+def test_a_lost_attempt_is_told_of_with_its_log(browser, make_task):
+    task = make_task(status=Status.RUNNING)
+    news = News(stages=((Stage.DATA, "data"), (Stage.FIT, "fit")))
+    lifecycle.report(task.id, news, attempt=1)
+    lifecycle.requeue(task.id, attempt=1, reason=RequeueReason.WORKER_LOST)
+
+    waiting = page(browser, task)
+    factories.start(task)
+    running = page(browser, task)
+
+    for text in (waiting, running):
+        told = " ".join(text.partition('id="waits"')[2].partition("</div>")[0].split())
+        assert re.search(r"Attempt 1 was lost at \d{4}-", told)
+        assert "the worker stopped answering (<code>worker_lost</code>)" in told
+        assert f'href="/api/tasks/{task.id}/log?attempt=1"' in told
+    # What the lost attempt took is no time of this one.
+    assert " s</small>" not in waiting.partition('class="stages"')[2].partition("</ol>")[0]
 
 
 def test_a_failed_task_says_what_happened_and_what_to_do(browser, make_task):

@@ -44,6 +44,7 @@ def show(request: HttpRequest, task_id: str) -> HttpResponse:
     context = {
         "task": task,
         "steps": list(timeline.steps(task)),
+        "lost": timeline.lost(task),
         "left": timeline.left(task),
         "now": timezone.now(),
         "cure": cure_of(task.error_code),

@@ -1,4 +1,4 @@
-"""Where a task is: its stages with their times, and how long it still takes."""
+"""Where a task is: its lost attempts, its stages with their times, how long it still takes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 
 from django.utils import timezone
 
-from training.models import TrainingTask
+from training.models import TaskEvent, TrainingTask
 from training.states import EventKind, Stage, Status
 
 from .words import duration
@@ -55,6 +55,13 @@ def _state(task: TrainingTask, stage: Stage, *, is_entered: bool) -> str:
     if stage != task.stage:
         return "done"
     return "now" if task.status == Status.RUNNING else "broken"
+
+
+def lost(task: TrainingTask) -> list[TaskEvent]:
+    """Of each attempt that was given back the event that says why, in their order."""
+    if task.attempt < 2 and task.status != Status.PENDING:
+        return []
+    return list(task.events.filter(kind=EventKind.REQUEUED).order_by("seq"))
 
 
 def left(task: TrainingTask) -> str:

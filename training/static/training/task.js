@@ -1,6 +1,6 @@
 // One task, alive: each event replaces what it tells of; curves grow, the log (log.js) is followed.
 import { curveWords, draw, erase, lines, redraw, whenSeen } from "./charts.js";
-import { ask, el, listen, percent, plain, serverClock } from "./live.js";
+import { anew, ask, el, listen, percent, plain, serverClock, soon } from "./live.js";
 import { log } from "./log.js";
 
 const page = el("#task");
@@ -11,6 +11,7 @@ const CURVE_POINTS = 1500;
 const SHOWN_POINTS = 4000;
 const RELOAD_AFTER_MS = 400;
 const TICK_MS = 1000;
+const WAITS_AFTER_MS = 300;
 
 let seq = Number(page.dataset.seq);
 const clock = serverClock(page.dataset.now);
@@ -89,13 +90,28 @@ setInterval(() => {
   if (step) showTime(step, clock.now());
 }, TICK_MS);
 
+function clearStages() {
+  for (const step of document.querySelectorAll(".stages li")) {
+    step.dataset.state = "waiting";
+    step.dataset.since = step.querySelector("small").textContent = "";
+  }
+}
+
+/** What the server says of lost attempts. */
+const showWaits = soon(async () => {
+  const fresh = await anew("#waits");
+  if (fresh) el("#waits").replaceChildren(...fresh.childNodes);
+}, WAITS_AFTER_MS);
+
+function giveBack() {
+  clearStages();
+  showWaits();
+}
+
 function startOver(told) {
   page.dataset.attempt = told.attempt;
   clearProgress();
-  for (const step of document.querySelectorAll(".stages li")) {
-    step.dataset.state = "waiting";
-    step.querySelector("small").textContent = "";
-  }
+  clearStages();
   const worker = told.data.worker ?? told.data.task?.worker;
   if (worker) el("#worker").textContent = worker;
   curves.clear();
@@ -291,6 +307,7 @@ showReport(document.querySelectorAll("[data-chart]"));
 
 const HEARD = {
   started: startOver,
+  requeued: giveBack,
   stage: (told) => showStage(told.data.stage, told.timestamp),
   progress: showProgress,
   metric: (told) => curves.add(told.data.points),
@@ -306,6 +323,7 @@ function takeSnapshot(told) {
   if (told.status === "running") showStage(told.stage);
   curves.load();
   log.catchUp();
+  showWaits();
 }
 
 /** The result, the error and the report come from the server as they will always be shown. */
