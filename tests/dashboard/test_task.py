@@ -103,6 +103,21 @@ def test_a_lost_attempt_is_told_of_with_its_log(browser, make_task):
     assert " s</small>" not in waiting.partition('class="stages"')[2].partition("</ol>")[0]
 
 
+def test_a_cancelled_task_looks_stopped_and_not_broken(browser, make_task):
+    task = make_task(status=Status.RUNNING)
+    detail = {"stage": "fit", "stage_eta_s": 9.0}
+    news = News(progress=5.0, stages=((Stage.FIT, "fit"),), detail=detail)
+    lifecycle.report(task.id, news, attempt=1)
+    lifecycle.request_cancel(task.id)
+
+    assert " left in fit" not in page(browser, task)
+    lifecycle.cancel_running(task.id, attempt=1)
+    text = page(browser, task)
+
+    assert 'data-stage="fit" data-state="stopped"' in text
+    assert "broken" not in text
+
+
 def test_a_failed_task_says_what_happened_and_what_to_do(browser, make_task):
     task = make_task(status=Status.RUNNING)
     log = "".join(f"line {n}\n" for n in range(40))

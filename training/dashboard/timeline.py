@@ -14,6 +14,9 @@ from .words import duration
 
 STAGES = tuple(stage for stage in Stage if stage != Stage.QUEUED)
 
+_LAST_STATES = {Status.RUNNING: "now", Status.FAILED: "broken", Status.CANCELLED: "stopped"}
+"""What the newest stage of a task is that is neither pending nor completed."""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -54,7 +57,7 @@ def _state(task: TrainingTask, stage: Stage, *, is_entered: bool) -> str:
         return "waiting"
     if stage != task.stage:
         return "done"
-    return "now" if task.status == Status.RUNNING else "broken"
+    return _LAST_STATES[Status(task.status)]
 
 
 def lost(task: TrainingTask) -> list[TaskEvent]:
@@ -66,7 +69,7 @@ def lost(task: TrainingTask) -> list[TaskEvent]:
 
 def left(task: TrainingTask) -> str:
     """What is left as the training last told: of all, or of its stage; "" where it is unknown."""
-    if task.status != Status.RUNNING:
+    if task.status != Status.RUNNING or task.cancel_requested_at:
         return ""
     newest = task.events.filter(attempt=task.attempt, kind=EventKind.PROGRESS).order_by("-seq")
     told: dict[str, Any] = newest.values_list("data", flat=True).first() or {}
