@@ -118,6 +118,17 @@ def test_a_cancelled_task_looks_stopped_and_not_broken(browser, make_task):
     assert "broken" not in text
 
 
+def test_no_curve_is_the_models_doing_only_after_its_fit(browser, make_task):
+    silent, early = "This model told of no curve.", "It ended before the fit told of a round."
+
+    for task in (make_task(status=Status.CANCELLED), make_task(status=Status.FAILED)):
+        assert early in page(browser, task)
+        assert silent not in page(browser, task)
+    fitted = make_task(status=Status.COMPLETED, result={"timings": {"fit": 1.0}})
+    assert silent in page(browser, fitted)
+    assert early not in page(browser, fitted)
+
+
 def test_a_failed_task_says_what_happened_and_what_to_do(browser, make_task):
     task = make_task(status=Status.RUNNING)
     log = "".join(f"line {n}\n" for n in range(40))

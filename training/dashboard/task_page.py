@@ -16,6 +16,7 @@ from django.views.decorators.http import require_safe
 from training import attempt_log, curves, outcomes, reports, services
 from training.errors import NotFinished, NotFound, StoreAway
 from training.models import HEADLINES, TrainingTask
+from training.states import Stage
 
 from . import timeline
 from .cures import cure_of
@@ -41,9 +42,11 @@ def show(request: HttpRequest, task_id: str) -> HttpResponse:
         task = services.visible(task_id, user=cast(AbstractBaseUser, request.user))
     except NotFound:
         raise Http404 from None
+    steps = list(timeline.steps(task))
     context = {
         "task": task,
-        "steps": list(timeline.steps(task)),
+        "steps": steps,
+        "was_fitted": any(step.name == Stage.FIT and step.state == "done" for step in steps),
         "lost": timeline.lost(task),
         "left": timeline.left(task),
         "now": timezone.now(),
