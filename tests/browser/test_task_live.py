@@ -65,5 +65,26 @@ def test_a_lost_attempt_leaves_nothing_of_it_but_a_line(stage, look, running_tas
     expect(page.locator("#waits")).to_have_text("Attempt 1 was lost")
     expect(page.locator("#count")).to_have_text("")
     expect(page.locator("#eta")).to_have_text("")
-    expect(page.locator(".stages [data-state=waiting]")).to_have_count(6)
+    expect(page.locator(".stages [data-state=waiting]")).to_have_count(7)
     assert is_same(page)
+
+
+def test_the_start_of_an_attempt_is_shown_while_it_lasts_and_after_it(look, running_task):
+    page = look().page
+    start = page.locator('[data-stage="start"]')
+    # Later than the page was made, by whatever clock.
+    at = "2100-01-01T00:00:{}Z".format
+
+    def entered(page: Page) -> dict[str, object]:
+        data = {"stage": "data"}
+        return state(page, type="stage", stage="data", attempt=2, data=data, timestamp=at(23))
+
+    started = {"type": "started", "attempt": 2, "stage": "data", "data": {"worker": "worker-9"}}
+    tell(page, running_task, lambda page: state(page, **started, timestamp=at("00")))
+    expect(start).to_be_visible()
+    expect(start).to_have_attribute("data-state", "now")
+
+    tell(page, running_task, lambda page: state(page, **started, timestamp=at("00")), entered)
+    expect(start.locator("small")).to_have_text("23 s")
+    expect(start).to_have_attribute("data-state", "done")
+    expect(page.locator('[data-stage="data"]')).to_have_attribute("data-state", "now")

@@ -77,6 +77,29 @@ def test_the_stage_that_runs_says_for_how_long(browser, make_task):
     assert "<small>1 m 15 s</small>" in running
 
 
+def test_the_time_until_an_engine_is_there_is_a_step_where_it_took_over_a_second(
+    browser, make_task
+):
+    def start_of(text):
+        return text.partition('data-stage="start"')[2].partition("</li>")[0]
+
+    task = make_task(status=Status.RUNNING)
+    begun = timezone.now() - timedelta(seconds=60)
+    TrainingTask.objects.filter(pk=task.pk).update(started_at=begun)
+    assert 'data-state="now"' in start_of(page(browser, task))
+
+    lifecycle.report(task.id, News(stages=((Stage.DATA, "data"),)), attempt=1)
+    task.events.filter(kind="stage").update(at=begun + timedelta(seconds=23))
+    told = start_of(page(browser, task))
+    assert 'data-state="done"' in told
+    assert "<small>23 s</small>" in told
+    assert "hidden" not in told
+
+    task.events.filter(kind="stage").update(at=begun + timedelta(seconds=0.5))
+    assert " hidden" in start_of(page(browser, task))
+    assert " hidden" in start_of(page(browser, make_task()))
+
+
 def test_no_time_is_told_that_was_not_measured(browser, make_task):
     task = make_task(status=Status.RUNNING)
     lifecycle.report(task.id, News(progress=10.0, message="Loading data"), attempt=1)

@@ -12,6 +12,10 @@ from training.states import EventKind, Stage, Status
 
 from .words import duration
 
+START = "start"
+SHOWN_START_S = 1.0
+"""A shorter start is left out."""
+
 STAGES = tuple(stage for stage in Stage if stage != Stage.QUEUED)
 
 _LAST_STATES = {Status.RUNNING: "now", Status.FAILED: "broken", Status.CANCELLED: "stopped"}
@@ -27,13 +31,23 @@ class Step:
     seconds: float | None
     since: datetime | None
 
+    @property
+    def is_left_out(self) -> bool:
+        """A start is worth a word only where it took its time."""
+        return self.name == START and (self.seconds or 0) < SHOWN_START_S
+
 
 def steps(task: TrainingTask) -> Iterator[Step]:
-    """The stages in their order, with what they took: of a completed task Qlib's own timings."""
-    entered = {} if task.status == Status.PENDING else _entered(task)
+    """The stages in their order, with what they took: of a completed task Qlib's own timings.
+
+    Before them "start": until an engine is there that begins the first.
+    """
+    entered = _entered(task)
     timings = task.result.get("timings", {})
     end = task.completed_at or timezone.now()
-    ends = dict(zip(entered, [*list(entered.values())[1:], end], strict=False))
+    begins = list(entered.values())
+    yield _start(task, begins[0] if begins else None, end)
+    ends = dict(zip(entered, [*begins[1:], end], strict=False))
     for stage in STAGES:
         since = entered.get(stage)
         seconds = timings.get(stage)
@@ -42,8 +56,18 @@ def steps(task: TrainingTask) -> Iterator[Step]:
         yield Step(stage.value, _state(task, stage, is_entered=since is not None), seconds, since)
 
 
+def _start(task: TrainingTask, first: datetime | None, end: datetime) -> Step:
+    since = task.started_at
+    state = "done" if first else _LAST_STATES.get(Status(task.status))
+    if task.stage == Stage.QUEUED or since is None or state is None:
+        return Step(START, "waiting", None, None)
+    return Step(START, state, max(((first or end) - since).total_seconds(), 0), since)
+
+
 def _entered(task: TrainingTask) -> dict[str, datetime]:
-    """When the newest attempt entered each stage, in that order."""
+    """When the newest attempt entered each stage, in that order; nothing where it was lost."""
+    if task.stage == Stage.QUEUED:
+        return {}
     events = task.events.filter(attempt=task.attempt, kind=EventKind.STAGE).order_by("seq")
     # The event's column has the task's stage after the report; a report may enter several.
     told = events.values_list("data", "at")
@@ -53,7 +77,7 @@ def _entered(task: TrainingTask) -> dict[str, datetime]:
 def _state(task: TrainingTask, stage: Stage, *, is_entered: bool) -> str:
     if task.status == Status.COMPLETED:
         return "done" if is_entered or stage in task.result.get("timings", {}) else "skipped"
-    if task.status == Status.PENDING or not is_entered:
+    if not is_entered:
         return "waiting"
     if stage != task.stage:
         return "done"

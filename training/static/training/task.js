@@ -11,6 +11,7 @@ const CURVE_POINTS = 1500;
 const SHOWN_POINTS = 4000;
 const RELOAD_AFTER_MS = 400;
 const TICK_MS = 1000;
+const SHOWN_START_S = 1;
 const WAITS_AFTER_MS = 300;
 
 let seq = Number(page.dataset.seq);
@@ -83,6 +84,7 @@ function showTime(step, at) {
   const { since } = step.dataset;
   const seconds = Math.max((at - Date.parse(since)) / 1000, 0);
   step.querySelector("small").textContent = since ? said(seconds) : "";
+  if (step.dataset.stage === "start") step.hidden = !since || seconds < SHOWN_START_S;
 }
 
 setInterval(() => {
@@ -94,6 +96,7 @@ function clearStages() {
   for (const step of document.querySelectorAll(".stages li")) {
     step.dataset.state = "waiting";
     step.dataset.since = step.querySelector("small").textContent = "";
+    step.hidden = step.dataset.stage === "start";
   }
 }
 
@@ -112,6 +115,7 @@ function startOver(told) {
   page.dataset.attempt = told.attempt;
   clearProgress();
   clearStages();
+  if (told.type === "started") showStage("start", told.timestamp);
   const worker = told.data.worker ?? told.data.task?.worker;
   if (worker) el("#worker").textContent = worker;
   curves.clear();
