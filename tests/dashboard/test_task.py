@@ -208,9 +208,14 @@ def test_the_records_are_named_that_computed_the_numbers(browser, owner):
 def test_deeds_lead_where_one_wants_to_be(browser, make_task, dataset, tmp_path):
     task = make_task(config=EXAMPLE)
 
-    told = browser.post(f"/tasks/{task.id}/cancel", follow=True).content.decode()
+    cancel = f"/tasks/{task.id}/cancel"
+    sure = {"sure": "yes"}
+
+    assert "Yes, cancel" in browser.post(cancel).content.decode()
+    assert TrainingTask.objects.get(pk=task.id).status == Status.PENDING
+    told = browser.post(cancel, sure, follow=True).content.decode()
     assert "cancelled, or asked to stop" in told
-    again = browser.post(f"/tasks/{task.id}/cancel", follow=True).content.decode()
+    again = browser.post(cancel, sure, follow=True).content.decode()
     assert "already" in again
     made = browser.post(f"/tasks/{task.id}/retry")
     retried = TrainingTask.objects.exclude(pk=task.id).get()
