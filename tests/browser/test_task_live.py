@@ -1,6 +1,7 @@
 """A task's page in Chromium while its task goes on: what each event changes on it."""
 
 import re
+from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -16,7 +17,7 @@ pytestmark = [
 ]
 
 
-def progress(page: Page, **left: float) -> dict[str, object]:
+def progress(page: Page, **left: float) -> dict[str, Any]:
     data = {"stage": "fit", "done": 7, "total": 30, "unit": "round", **left}
     return state(page, type="progress", data=data)
 
@@ -55,7 +56,7 @@ def test_a_lost_attempt_leaves_nothing_of_it_but_a_line(stage, look, running_tas
     given_back = {"type": "requeued", "status": "pending", "stage": "queued"}
     line = '<div id="waits"><p>Attempt 1 was lost</p></div>'
 
-    def requeued(page: Page) -> dict[str, object]:
+    def requeued(page: Page) -> dict[str, Any]:
         expect(page.locator("#count")).to_have_text("round 7 of 30")
         page.route(page.url, lambda route: route.fulfill(body=line, content_type="text/html"))
         return state(page, **given_back)
@@ -75,7 +76,7 @@ def test_the_start_of_an_attempt_is_shown_while_it_lasts_and_after_it(look, runn
     # Later than the page was made, by whatever clock.
     at = "2100-01-01T00:00:{}Z".format
 
-    def entered(page: Page) -> dict[str, object]:
+    def entered(page: Page) -> dict[str, Any]:
         data = {"stage": "data"}
         return state(page, type="stage", stage="data", attempt=2, data=data, timestamp=at(23))
 
@@ -88,3 +89,28 @@ def test_the_start_of_an_attempt_is_shown_while_it_lasts_and_after_it(look, runn
     expect(start.locator("small")).to_have_text("23 s")
     expect(start).to_have_attribute("data-state", "done")
     expect(page.locator('[data-stage="data"]')).to_have_attribute("data-state", "now")
+
+
+def test_who_reads_the_log_further_up_by_keys_stays_there(look, running_task):
+    page = look().page
+    log, follow = page.locator("#log"), page.locator("#log-follow input")
+
+    def chunk(page: Page) -> dict[str, Any]:
+        end = int(page.locator("#task").get_attribute("data-log-next") or 0)
+        text = "a line\n" * 200
+        return state(page, type="log", data={"offset": end, "size": len(text), "text": text})
+
+    def further(page: Page) -> dict[str, Any]:
+        expect(log).to_contain_text("a line")
+        log.press("Control+Home")
+        expect(follow).not_to_be_checked()
+        told = chunk(page)
+        told["data"]["offset"] += 1400
+        return told
+
+    tell(page, running_task, chunk, further)
+    page.wait_for_function("() => document.querySelector('#log').textContent.length > 2800")
+    assert log.evaluate("(log) => log.scrollTop") == 0
+
+    log.press("Control+End")
+    expect(follow).to_be_checked()
