@@ -104,6 +104,19 @@ def test_the_list_shows_a_new_task_where_the_browsers_clock_is_fast(stage: Stage
     stage.platform.client.final(task_id, within_s=200)
 
 
+def test_a_machine_without_a_network_is_no_moment_live(look, finished):
+    page = look().page
+    page.goto(f"/tasks/{finished}")
+    light = page.locator("#alive")
+    expect(light).to_have_attribute("data-state", "live")
+
+    page.context.set_offline(True)
+    expect(light).to_have_attribute("data-state", "away", timeout=5_000)
+    page.context.set_offline(False)
+
+    expect(light).to_have_attribute("data-state", "live")
+
+
 # ── A web process that is killed ────────────────────────────────────────────────────────
 
 
