@@ -12,8 +12,8 @@ from tests.api import result_files
 from training import lifecycle
 from training.api.submit import EXAMPLE
 from training.lifecycle import News
-from training.models import TrainingTask
-from training.states import RequeueReason, Stage, Status
+from training.models import TrainingTask, Worker
+from training.states import Priority, RequeueReason, Stage, Status
 from training.workflow import parse
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -105,6 +105,36 @@ def test_no_time_is_told_that_was_not_measured(browser, make_task):
     lifecycle.report(task.id, News(progress=10.0, message="Loading data"), attempt=1)
 
     assert " left</span>" not in page(browser, task)
+
+
+def wait_of(browser, task) -> str:
+    return page(browser, task).partition('id="waits"')[2].partition("</div>")[0]
+
+
+def test_a_pending_task_tells_its_place_and_who_serves_its_queue(browser, make_task, stranger):
+    make_task(owner=stranger)
+    make_task(owner=stranger, queue="gpu", priority=Priority.HIGH)
+    make_task(owner=stranger, priority=Priority.LOW)
+    task = make_task()
+    make_task(owner=stranger, priority=Priority.HIGH)
+
+    assert "Number 3 in queue <strong>cpu</strong>" in wait_of(browser, task)
+    assert "no worker serves this queue." in wait_of(browser, task)
+
+    worker = factories.make_worker()
+    assert "worker" not in wait_of(browser, task)
+    Worker.objects.filter(name=worker.name).update(draining=True)
+    assert "its worker is draining" in wait_of(browser, task)
+    demanding = make_task(needs="torch")
+    assert "no worker serves this queue with torch." in wait_of(browser, demanding)
+
+
+def test_a_task_without_a_log_shows_no_empty_one(browser, make_task):
+    task = make_task()
+    assert 'id="log-panel" hidden' in page(browser, task)
+
+    lifecycle.report(factories.start(task).id, News(log="a line\n"), attempt=1)
+    assert 'id="log-panel">' in page(browser, task)
 
 
 def test_a_lost_attempt_is_told_of_with_its_log(browser, make_task):

@@ -13,10 +13,10 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from training import attempt_log, curves, outcomes, reports, services
+from training import attempt_log, crew, curves, outcomes, reports, services
 from training.errors import NotFinished, NotFound, StoreAway
 from training.models import HEADLINES, TrainingTask
-from training.states import Stage
+from training.states import Stage, Status
 
 from . import timeline
 from .cures import cure_of
@@ -47,6 +47,7 @@ def show(request: HttpRequest, task_id: str) -> HttpResponse:
         "task": task,
         "steps": steps,
         "was_fitted": any(step.name == Stage.FIT and step.state == "done" for step in steps),
+        "wait": crew.wait_of(task) if task.status == Status.PENDING else None,
         "lost": timeline.lost(task),
         "left": timeline.left(task),
         "now": timezone.now(),

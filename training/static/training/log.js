@@ -39,6 +39,7 @@ export const log = {
   },
 
   append(text) {
+    el("#log-panel").hidden = false;
     this.text += text;
     this.shownChars += text.length;
     if (this.wanted) this.showSoon();

@@ -13,6 +13,7 @@ const RELOAD_AFTER_MS = 400;
 const TICK_MS = 1000;
 const SHOWN_START_S = 1;
 const WAITS_AFTER_MS = 300;
+const LOOK_EVERY_MS = 15000;
 
 let seq = Number(page.dataset.seq);
 const clock = serverClock(page.dataset.now);
@@ -100,11 +101,15 @@ function clearStages() {
   }
 }
 
-/** What the server says of lost attempts. */
+/** What the server says of lost attempts, and of the task's place in its queue. */
 const showWaits = soon(async () => {
   const fresh = await anew("#waits");
   if (fresh) el("#waits").replaceChildren(...fresh.childNodes);
 }, WAITS_AFTER_MS);
+
+setInterval(() => {
+  if (page.dataset.status === "pending" && !document.hidden) showWaits();
+}, LOOK_EVERY_MS);
 
 function giveBack() {
   clearStages();
@@ -120,6 +125,7 @@ function startOver(told) {
   if (worker) el("#worker").textContent = worker;
   curves.clear();
   log.reset();
+  showWaits();
 }
 
 // ── Curves ─────────────────────────────────────────────────────────────────────────────
