@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.telling import is_same, state, tell
+from tests.browser.conftest import ENDLESS
+from tests.browser.telling import is_same, mark, state, tell
+from tests.e2e.waiting import until
 
 pytestmark = [
     pytest.mark.browser,
@@ -114,3 +116,36 @@ def test_who_reads_the_log_further_up_by_keys_stays_there(look, running_task):
 
     log.press("Control+End")
     expect(follow).to_be_checked()
+
+
+def test_the_age_in_the_list_goes_on_by_the_servers_clock(look, running_task):
+    page = look().page
+    page.add_init_script("const now = Date.now; Date.now = () => now() + 3600e3")
+    page.goto("/")
+    age = page.locator(f'tr[data-task="{running_task}"] [data-label="age"]')
+    before = age.inner_text()
+    assert re.fullmatch(r"[0-9]+ s", before)
+
+    expect(age).not_to_have_text(before)
+    expect(age).to_have_text(re.compile(r"^[0-9]+ s$|^1 m$"))
+
+
+def test_the_end_of_a_task_moves_no_reader_and_loses_no_search(stage, look):
+    task_id = stage.submit(name="Read meanwhile", **ENDLESS)
+    page = look(width=390).page
+    page.goto(f"/tasks/{task_id}")
+    expect(page.locator("#curves .chart").first).to_be_attached()
+    page.fill("#log-search", "leader")
+    expect(page.locator("#log mark").first).to_be_attached()
+    page.locator("#log-title").evaluate("(title) => title.scrollIntoView({block: 'center'})")
+    mark(page)
+    top = "() => document.querySelector('#log-title').getBoundingClientRect().top"
+    before = page.evaluate(top)
+
+    assert stage.platform.client.act(task_id, "cancel").status_code == 202
+    page.wait_for_function("() => window.same === undefined")
+
+    expect(page.locator("#status")).to_have_text("cancelled")
+    expect(page.locator("#log mark").first).to_have_text("leader")
+    expect(page.locator("#curves .chart").first).to_be_attached()
+    until(lambda: abs(page.evaluate(top) - before) < 40, what="the place", within_s=10)

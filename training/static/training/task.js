@@ -339,8 +339,37 @@ function takeSnapshot(told) {
 /** The result, the error and the report come from the server as they will always be shown. */
 function reloadIfOver(status) {
   const isOver = FINAL.has(status) && !wasFinal;
-  if (isOver) setTimeout(() => location.reload(), RELOAD_AFTER_MS);
+  if (isOver) setTimeout(reload, RELOAD_AFTER_MS);
   return isOver;
+}
+
+// What one reads stays where it is, though the result comes to stand above it.
+const PLACE = `place on ${id}`;
+
+function reload() {
+  const parts = [...document.querySelectorAll("#task section[aria-labelledby]")];
+  const part = parts.find((one) => one.getBoundingClientRect().bottom > 0);
+  const name = scrollY > 0 ? part?.getAttribute("aria-labelledby") : "";
+  const top = part?.getBoundingClientRect().top;
+  sessionStorage.setItem(PLACE, JSON.stringify({ name, top, wanted: log.wanted }));
+  if (name) history.scrollRestoration = "manual";
+  location.reload();
+}
+
+async function comeBack() {
+  const kept = JSON.parse(sessionStorage.getItem(PLACE));
+  sessionStorage.removeItem(PLACE);
+  if (kept?.wanted) {
+    el("#log-search").value = kept.wanted;
+    log.search(kept.wanted);
+  }
+  await curves.load();
+  const part = kept?.name && el(`[aria-labelledby="${kept.name}"]`);
+  if (!part) return;
+  // Their charts' room, which lies above the log.
+  curves.show();
+  scrollBy(0, part.getBoundingClientRect().top - kept.top);
+  history.scrollRestoration = "auto";
 }
 
 function heard(told, socket) {
@@ -364,5 +393,5 @@ function heard(told, socket) {
   reloadIfOver(told.type);
 }
 
-curves.load();
+comeBack();
 listen(`/ws/train/${id}`, { place: () => `after=${seq}`, heard });
