@@ -7,7 +7,7 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
-from django.db.models import Count, Min, Q
+from django.db.models import Count, Min, Q, Subquery
 from django.db.models.functions import Now
 
 from .errors import NotFound
@@ -44,6 +44,35 @@ class Queue:
     workers: int
     oldest: datetime | None
     oldest_s: float | None
+
+
+@dataclass(frozen=True)
+class Wait:
+    """What a pending task waits for.
+
+    place: in its queue, 1 is next; ready, draining: live workers there that have what it needs.
+    """
+
+    place: int
+    ready: int
+    draining: int
+
+
+def wait_of(task: TrainingTask) -> Wait:
+    """The task's place among all owners' tasks, in the order in which workers claim them."""
+    pending = TrainingTask.objects.filter(status=Status.PENDING, queue=task.queue)
+    as_urgent = Q(priority=task.priority)
+    # As the database has it: SQLite compares instants as texts, and Python writes longer ones.
+    made_at = Subquery(TrainingTask.objects.filter(pk=task.pk).values("created_at"))
+    ahead = pending.filter(
+        Q(priority__lt=task.priority)
+        | as_urgent & Q(created_at__lt=made_at)
+        | as_urgent & Q(created_at=made_at, id__lt=task.id)
+    )
+    there = Worker.objects.alive().filter(queue=task.queue)
+    able = [one for one in there if one.has(task.needs)]
+    draining = sum(one.draining for one in able)
+    return Wait(ahead.count() + 1, len(able) - draining, draining)
 
 
 def queues() -> list[Queue]:

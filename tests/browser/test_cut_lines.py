@@ -1,12 +1,10 @@
 """The pages where answers are lost, lines are cut and the web process dies: each finds its way."""
 
-import json
-from collections.abc import Callable
-
 import pytest
-from playwright.sync_api import Page, Route, WebSocketRoute, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.browser.conftest import ENDLESS, Stage
+from tests.browser.telling import is_same, mark, state, tell
 
 pytestmark = [
     pytest.mark.browser,
@@ -22,15 +20,6 @@ from training.models import TrainingTask
 task = TrainingTask.objects.get(pk="{}")
 services.delete(task.pk, user=task.owner)
 """
-
-
-def mark(page: Page) -> None:
-    page.evaluate("() => { window.same = true }")
-
-
-def is_same(page: Page) -> bool:
-    """Whether the page was never loaded anew since it was marked."""
-    return bool(page.evaluate("() => window.same === true"))
 
 
 def lose_first_answers(page: Page) -> list[str]:
@@ -115,6 +104,19 @@ def test_the_list_shows_a_new_task_where_the_browsers_clock_is_fast(stage: Stage
     stage.platform.client.final(task_id, within_s=200)
 
 
+def test_a_machine_without_a_network_is_no_moment_live(look, finished):
+    page = look().page
+    page.goto(f"/tasks/{finished}")
+    light = page.locator("#alive")
+    expect(light).to_have_attribute("data-state", "live")
+
+    page.context.set_offline(True)
+    expect(light).to_have_attribute("data-state", "away", timeout=5_000)
+    page.context.set_offline(False)
+
+    expect(light).to_have_attribute("data-state", "live")
+
+
 # ── A web process that is killed ────────────────────────────────────────────────────────
 
 
@@ -147,23 +149,6 @@ def test_a_killed_web_process_costs_the_list_and_a_comparison_nothing(
 
 
 # ── What a socket tells ─────────────────────────────────────────────────────────────────
-
-
-def tell(page: Page, task_id: str, make: Callable[[Page], dict[str, object]]) -> None:
-    """Load the task's page and give it one message alone, made of the page as it stands."""
-    sockets: list[WebSocketRoute] = []
-    page.route_web_socket("**/ws/train/*", lambda socket: sockets.append(socket))
-    page.goto(f"/tasks/{task_id}")
-    expect(page.locator("#alive")).to_have_attribute("data-state", "live")
-    mark(page)
-    sockets[0].send(json.dumps(make(page)))
-
-
-def state(page: Page, **changes: object) -> dict[str, object]:
-    seq = int(page.locator("#task").get_attribute("data-seq") or 0)
-    attempt = int(page.locator("#task").get_attribute("data-attempt") or 0)
-    now = {"status": "running", "stage": "fit", "progress": 50.0, "message": ""}
-    return {"seq": seq + 1, "attempt": attempt, "timestamp": "", "data": {}, **now, **changes}
 
 
 def test_a_snapshot_of_a_task_that_has_ended_shows_its_result(look, running_task):

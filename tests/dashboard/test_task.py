@@ -1,16 +1,19 @@
 """A task's page, as the server makes it."""
 
 import json
-from datetime import UTC, datetime
+import re
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.utils import timezone
 
+from tests import factories
 from tests.api import result_files
 from training import lifecycle
 from training.api.submit import EXAMPLE
 from training.lifecycle import News
-from training.models import TrainingTask
-from training.states import Stage, Status
+from training.models import TrainingTask, Worker
+from training.states import Priority, RequeueReason, Stage, Status
 from training.workflow import parse
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -30,7 +33,7 @@ def test_a_running_task_shows_where_it_is(browser, make_task):
             stages=((Stage.FIT, "fit"),),
             points=(("valid.l2", 7, 0.25, AT),),
             log="first line\nsecond line\n",
-            detail={"eta_s": 95.0},
+            detail={"stage": "fit", "stage_eta_s": 40.0, "eta_s": 95.0},
         ),
         attempt=1,
     )
@@ -46,11 +49,137 @@ def test_a_running_task_shows_where_it_is(browser, make_task):
     assert "valid.l2" in text
 
 
+def test_of_a_first_run_the_time_is_told_that_is_left_in_the_stage(browser, make_task):
+    task = make_task(status=Status.RUNNING)
+    detail = {"stage": "fit", "stage_eta_s": 180.4}
+    news = News(progress=10.0, stages=((Stage.FIT, "fit"),), detail=detail)
+    lifecycle.report(task.id, news, attempt=1)
+
+    assert "up to 3 m 00 s left in fit</span>" in page(browser, task)
+
+
+def test_what_was_left_in_a_stage_is_not_told_in_the_next(browser, make_task):
+    task = make_task(status=Status.RUNNING)
+    detail = {"stage": "fit", "stage_eta_s": 180.4, "eta_s": 190.0}
+    news = News(progress=50.0, stages=((Stage.PREDICT, "predict"),), detail=detail)
+    lifecycle.report(task.id, news, attempt=1)
+
+    assert " left" not in page(browser, task).partition('id="eta"')[2].partition("</p>")[0]
+
+
+def test_the_stage_that_runs_says_for_how_long(browser, make_task):
+    task = make_task(status=Status.RUNNING)
+    lifecycle.report(task.id, News(stages=((Stage.FIT, "fit"),)), attempt=1)
+    task.events.filter(kind="stage").update(at=timezone.now() - timedelta(seconds=75))
+
+    running = page(browser, task).partition('data-stage="fit"')[2].partition("</li>")[0]
+
+    assert "<small>1 m 15 s</small>" in running
+
+
+def test_the_time_until_an_engine_is_there_is_a_step_where_it_took_over_a_second(
+    browser, make_task
+):
+    def start_of(text):
+        return text.partition('data-stage="start"')[2].partition("</li>")[0]
+
+    task = make_task(status=Status.RUNNING)
+    begun = timezone.now() - timedelta(seconds=60)
+    TrainingTask.objects.filter(pk=task.pk).update(started_at=begun)
+    assert 'data-state="now"' in start_of(page(browser, task))
+
+    lifecycle.report(task.id, News(stages=((Stage.DATA, "data"),)), attempt=1)
+    task.events.filter(kind="stage").update(at=begun + timedelta(seconds=23))
+    told = start_of(page(browser, task))
+    assert 'data-state="done"' in told
+    assert "<small>23 s</small>" in told
+    assert "hidden" not in told
+
+    task.events.filter(kind="stage").update(at=begun + timedelta(seconds=0.5))
+    assert " hidden" in start_of(page(browser, task))
+    assert " hidden" in start_of(page(browser, make_task()))
+
+
 def test_no_time_is_told_that_was_not_measured(browser, make_task):
     task = make_task(status=Status.RUNNING)
     lifecycle.report(task.id, News(progress=10.0, message="Loading data"), attempt=1)
 
     assert " left</span>" not in page(browser, task)
+
+
+def wait_of(browser, task) -> str:
+    return page(browser, task).partition('id="waits"')[2].partition("</div>")[0]
+
+
+def test_a_pending_task_tells_its_place_and_who_serves_its_queue(browser, make_task, stranger):
+    make_task(owner=stranger)
+    make_task(owner=stranger, queue="gpu", priority=Priority.HIGH)
+    make_task(owner=stranger, priority=Priority.LOW)
+    task = make_task()
+    make_task(owner=stranger, priority=Priority.HIGH)
+
+    assert "Number 3 in queue <strong>cpu</strong>" in wait_of(browser, task)
+    assert "no worker serves this queue." in wait_of(browser, task)
+
+    worker = factories.make_worker()
+    assert "worker" not in wait_of(browser, task)
+    Worker.objects.filter(name=worker.name).update(draining=True)
+    assert "its worker is draining" in wait_of(browser, task)
+    demanding = make_task(needs="torch")
+    assert "no worker serves this queue with torch." in wait_of(browser, demanding)
+
+
+def test_a_task_without_a_log_shows_no_empty_one(browser, make_task):
+    task = make_task()
+    assert 'id="log-panel" hidden' in page(browser, task)
+
+    lifecycle.report(factories.start(task).id, News(log="a line\n"), attempt=1)
+    assert 'id="log-panel">' in page(browser, task)
+
+
+def test_a_lost_attempt_is_told_of_with_its_log(browser, make_task):
+    task = make_task(status=Status.RUNNING)
+    news = News(stages=((Stage.DATA, "data"), (Stage.FIT, "fit")))
+    lifecycle.report(task.id, news, attempt=1)
+    lifecycle.requeue(task.id, attempt=1, reason=RequeueReason.WORKER_LOST)
+
+    waiting = page(browser, task)
+    factories.start(task)
+    running = page(browser, task)
+
+    for text in (waiting, running):
+        told = " ".join(text.partition('id="waits"')[2].partition("</div>")[0].split())
+        assert re.search(r"Attempt 1 was lost at \d{4}-", told)
+        assert "the worker stopped answering (<code>worker_lost</code>)" in told
+        assert f'href="/api/tasks/{task.id}/log?attempt=1"' in told
+    # What the lost attempt took is no time of this one.
+    assert " s</small>" not in waiting.partition('class="stages"')[2].partition("</ol>")[0]
+
+
+def test_a_cancelled_task_looks_stopped_and_not_broken(browser, make_task):
+    task = make_task(status=Status.RUNNING)
+    detail = {"stage": "fit", "stage_eta_s": 9.0}
+    news = News(progress=5.0, stages=((Stage.FIT, "fit"),), detail=detail)
+    lifecycle.report(task.id, news, attempt=1)
+    lifecycle.request_cancel(task.id)
+
+    assert " left in fit" not in page(browser, task)
+    lifecycle.cancel_running(task.id, attempt=1)
+    text = page(browser, task)
+
+    assert 'data-stage="fit" data-state="stopped"' in text
+    assert "broken" not in text
+
+
+def test_no_curve_is_the_models_doing_only_after_its_fit(browser, make_task):
+    silent, early = "This model told of no curve.", "It ended before the fit told of a round."
+
+    for task in (make_task(status=Status.CANCELLED), make_task(status=Status.FAILED)):
+        assert early in page(browser, task)
+        assert silent not in page(browser, task)
+    fitted = make_task(status=Status.COMPLETED, result={"timings": {"fit": 1.0}})
+    assert silent in page(browser, fitted)
+    assert early not in page(browser, fitted)
 
 
 def test_a_failed_task_says_what_happened_and_what_to_do(browser, make_task):
@@ -120,9 +249,14 @@ def test_the_records_are_named_that_computed_the_numbers(browser, owner):
 def test_deeds_lead_where_one_wants_to_be(browser, make_task, dataset, tmp_path):
     task = make_task(config=EXAMPLE)
 
-    told = browser.post(f"/tasks/{task.id}/cancel", follow=True).content.decode()
+    cancel = f"/tasks/{task.id}/cancel"
+    sure = {"sure": "yes"}
+
+    assert "Yes, cancel" in browser.post(cancel).content.decode()
+    assert TrainingTask.objects.get(pk=task.id).status == Status.PENDING
+    told = browser.post(cancel, sure, follow=True).content.decode()
     assert "cancelled, or asked to stop" in told
-    again = browser.post(f"/tasks/{task.id}/cancel", follow=True).content.decode()
+    again = browser.post(cancel, sure, follow=True).content.decode()
     assert "already" in again
     made = browser.post(f"/tasks/{task.id}/retry")
     retried = TrainingTask.objects.exclude(pk=task.id).get()

@@ -273,10 +273,23 @@ def test_a_full_disk_is_told_though_the_log_lies_on_it(pair, monkeypatch, number
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(child.traceback, "print_exc", full)
+    monkeypatch.setattr(child.traceback, "print_exception", full)
     leader.send({"type": "job"})
 
     code = child.run_job(training, walls.Fence(0, ""), lambda job: train)
 
     told = [message for message in everything(leader) if message["type"] == "failed"]
     assert (code, told[0]["code"]) == (child.EXIT_FAILED, "disk_full")
+
+
+def test_a_training_that_was_asked_to_stop_logs_no_traceback(pair, capfd):
+    leader, training = pair
+
+    def train(job, reporter):
+        raise Cancelled
+
+    leader.send({"type": "job"})
+    child.run_job(training, walls.Fence(0, ""), lambda job: train)
+
+    assert "Traceback" not in capfd.readouterr().err
+    assert [one["code"] for one in everything(leader) if one["type"] == "failed"] == ["cancelled"]

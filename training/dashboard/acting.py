@@ -43,14 +43,14 @@ QUESTIONS = {
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def on_one(request: HttpRequest, task_id: str, deed: str) -> HttpResponse:
-    """Do one deed to one task, then show where it led."""
+    """Do one deed to one task, after a question where it can't be undone; show where it led."""
     if deed not in DEEDS:
         raise Http404
     if request.method != "POST":
         return not_done(request, reverse("page-task", args=[task_id]))
     act, done = DEEDS[deed]
     here = reverse("page-task", args=[task_id])
-    if deed == "delete" and request.POST.get("sure") != "yes":
+    if deed in QUESTIONS and request.POST.get("sure") != "yes":
         return _ask(request, deed, [task_id], no=here)
     user = cast(AbstractBaseUser, request.user)
     try:

@@ -2,8 +2,6 @@
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, cast
@@ -12,13 +10,15 @@ from django.contrib.auth.decorators import login_required
 from django.contrib.auth.models import AbstractBaseUser
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from training import attempt_log, basis, curves, datasets, outcomes, reports, services
+from training import attempt_log, basis, crew, curves, datasets, outcomes, reports, services
 from training.errors import NotFinished, NotFound, StoreAway
 from training.models import HEADLINES, TrainingTask
-from training.states import EventKind, Stage, Status
+from training.states import Stage, Status
 
+from . import timeline
 from .cures import cure_of
 from .words import plain
 
@@ -32,17 +32,6 @@ ROWS_OF_DAY = 20
 """The largest positions, and the best scores, of the chosen day."""
 
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-STAGES = tuple(stage for stage in Stage if stage != Stage.QUEUED)
-
-
-@dataclass(frozen=True)
-class Step:
-    """A stage as the timeline shows it. seconds: how long it took; None while it does not say."""
-
-    name: str
-    state: str
-    seconds: float | None
-    since: datetime | None
 
 
 @login_required
@@ -53,10 +42,15 @@ def show(request: HttpRequest, task_id: str) -> HttpResponse:
         task = services.visible(task_id, user=cast(AbstractBaseUser, request.user))
     except NotFound:
         raise Http404 from None
+    steps = list(timeline.steps(task))
     context = {
         "task": task,
-        "steps": list(_steps(task)),
-        "eta_s": _eta_s(task),
+        "steps": steps,
+        "was_fitted": any(step.name == Stage.FIT and step.state == "done" for step in steps),
+        "wait": crew.wait_of(task) if task.status == Status.PENDING else None,
+        "lost": timeline.lost(task),
+        "left": timeline.left(task),
+        "now": timezone.now(),
         "cure": cure_of(task.error_code),
         "headlines": _headlines(task),
         "synthetic": datasets.synthetic(),
@@ -129,51 +123,6 @@ def _years(monthly: dict[str, Any]) -> Iterator[tuple[str, list[float | None], f
     years = monthly["years"]
     for year, total in zip(years["years"], years["excess_with_cost"], strict=True):
         yield year, [by_month.get(f"{year}-{month:02}") for month in range(1, 13)], total
-
-
-# ── Where it is ─────────────────────────────────────────────────────────────────────────
-
-
-def _steps(task: TrainingTask) -> Iterator[Step]:
-    """The stages in their order, with what they took: of a completed task Qlib's own timings."""
-    entered = _entered(task)
-    timings = task.result.get("timings", {})
-    ends = dict(zip(entered, [*list(entered.values())[1:], task.completed_at], strict=False))
-    for stage in STAGES:
-        since = entered.get(stage)
-        seconds = timings.get(stage)
-        end = ends.get(stage)
-        if seconds is None and since and end:
-            seconds = (end - since).total_seconds()
-        yield Step(stage.value, _state(task, stage, is_entered=since is not None), seconds, since)
-
-
-def _entered(task: TrainingTask) -> dict[str, datetime]:
-    """When the newest attempt entered each stage, in that order."""
-    events = task.events.filter(attempt=task.attempt, kind=EventKind.STAGE).order_by("seq")
-    # The event's column has the task's stage after the report; a report may enter several.
-    told = events.values_list("data", "at")
-    return {data["stage"]: at for data, at in told if data.get("stage") in STAGES}
-
-
-def _state(task: TrainingTask, stage: Stage, *, is_entered: bool) -> str:
-    if task.status == Status.COMPLETED:
-        return "done" if is_entered or stage in task.result.get("timings", {}) else "skipped"
-    if task.status == Status.PENDING or not is_entered:
-        return "waiting"
-    if stage != task.stage:
-        return "done"
-    return "now" if task.status == Status.RUNNING else "broken"
-
-
-def _eta_s(task: TrainingTask) -> float | None:
-    """Seconds left as the training last told: only from what was measured before."""
-    if task.status != Status.RUNNING:
-        return None
-    newest = task.events.filter(attempt=task.attempt, kind=EventKind.PROGRESS).order_by("-seq")
-    data = newest.values_list("data", flat=True).first() or {}
-    eta_s: float | None = data.get("eta_s")
-    return eta_s
 
 
 # ── Curves and log, as they stand ───────────────────────────────────────────────────────

@@ -91,13 +91,19 @@ def run_job(channel: Channel, fence: walls.Fence, find_train: Callable[[Message]
     try:
         reporter.done(find_train(job)(job, reporter))
     except BaseException as error:
-        # The log may lie on the very disk that is full.
-        with suppress(OSError):
-            traceback.print_exc()
-            _flush()
+        _log(error)
         _say_failed(reporter, error)
         return EXIT_FAILED
     return EXIT_DONE
+
+
+def _log(error: BaseException) -> None:
+    """Where it was raised; of a wish to stop nothing, for nothing went wrong."""
+    # The log may lie on the very disk that is full.
+    with suppress(OSError):
+        if not isinstance(error, Cancelled):
+            traceback.print_exception(error)
+        _flush()
 
 
 def _say_failed(reporter: Reporter, error: BaseException) -> None:

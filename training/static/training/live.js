@@ -61,6 +61,12 @@ export function listen(path, { place = () => "", heard, back = () => {} }) {
     socket.onclose = (event) => closed(event.code);
   }
 
+  /** Gives the line up without waiting for the other end's word. */
+  function leave() {
+    socket.onopen = socket.onclose = socket.onmessage = null;
+    socket.close();
+  }
+
   function closed(code) {
     wasCut = true;
     if (code === SIGNED_OUT) return show("off", "signed out: load the page again");
@@ -76,9 +82,7 @@ export function listen(path, { place = () => "", heard, back = () => {} }) {
     if (socket.readyState !== WebSocket.OPEN) return;
     const now = performance.now();
     if (sentAt > heardAt && now - sentAt > PONG_WITHIN_MS) {
-      const silent = socket;
-      silent.onclose = silent.onmessage = null;
-      silent.close();
+      leave();
       closed(0);
     } else if (now - Math.max(heardAt, sentAt) > PING_EVERY_MS) {
       sentAt = now;
@@ -86,8 +90,15 @@ export function listen(path, { place = () => "", heard, back = () => {} }) {
     }
   }, 2000);
 
+  // A machine without a network knows it before any line does.
+  addEventListener("offline", () => {
+    leave();
+    closed(0);
+  });
   addEventListener("online", () => {
-    if (socket.readyState === WebSocket.CLOSED) open();
+    if (!wasCut) return;
+    leave();
+    open();
   });
   open();
 }
@@ -140,6 +151,18 @@ export function soon(work, afterMs) {
       isBusy = false;
     }
   };
+}
+
+// ── Time ───────────────────────────────────────────────────────────────────────────────
+
+/** The server's time, from the newest that it told: the browser's own clock may be hours off. */
+export function serverClock(told) {
+  const base = { at: Date.parse(told), heardAt: performance.now() };
+  const now = () => base.at + performance.now() - base.heardAt;
+  const hear = (later) => {
+    if (Date.parse(later) > now()) Object.assign(base, { at: Date.parse(later), heardAt: performance.now() });
+  };
+  return { now, hear };
 }
 
 // ── Words ──────────────────────────────────────────────────────────────────────────────

@@ -4,6 +4,7 @@ import { ask, el, plain, soon } from "./live.js";
 const CHARS_SHOWN = 600_000;
 const LINES_FOUND_SHOWN = 1000;
 const SEARCH_AFTER_MS = 250;
+const END_PX = 24;
 
 const page = el("#task");
 
@@ -38,6 +39,7 @@ export const log = {
   },
 
   append(text) {
+    el("#log-panel").hidden = false;
     this.text += text;
     this.shownChars += text.length;
     if (this.wanted) this.showSoon();
@@ -144,8 +146,11 @@ el("#log-search").addEventListener("input", (event) => {
   log.search(event.target.value);
 });
 el("#log-follow input").addEventListener("change", () => log.follow());
-log.place.addEventListener("wheel", () => {
-  const atEnd = log.place.scrollHeight - log.place.scrollTop - log.place.clientHeight < 24;
-  if (!atEnd) el("#log-follow input").checked = false;
+// By wheel, keys, touch or the bar: who reads further up is left there, and followed again at the end.
+log.place.addEventListener("scroll", () => {
+  const { scrollHeight, scrollTop, clientHeight } = log.place;
+  if (scrollHeight > clientHeight) {
+    el("#log-follow input").checked = scrollHeight - scrollTop - clientHeight < END_PX;
+  }
 });
 log.follow();

@@ -1,6 +1,6 @@
 // One task, alive: each event replaces what it tells of; curves grow, the log (log.js) is followed.
 import { curveOrder, curveWords, draw, erase, lines, redraw, whenSeen } from "./charts.js";
-import { ask, el, listen, percent, plain } from "./live.js";
+import { anew, ask, el, listen, percent, plain, serverClock, soon } from "./live.js";
 import { log } from "./log.js";
 
 const page = el("#task");
@@ -10,14 +10,21 @@ const FINAL = new Set(["completed", "failed", "cancelled"]);
 const CURVE_POINTS = 1500;
 const SHOWN_POINTS = 4000;
 const RELOAD_AFTER_MS = 400;
+const TICK_MS = 1000;
+const SHOWN_START_S = 1;
+const WAITS_AFTER_MS = 300;
+const LOOK_EVERY_MS = 15000;
 
 let seq = Number(page.dataset.seq);
+const clock = serverClock(page.dataset.now);
 const wasFinal = FINAL.has(page.dataset.status);
 
 const said = (seconds) => {
-  if (seconds < 60) return `${Math.round(seconds)} s`;
-  const minutes = Math.floor(seconds / 60);
-  if (minutes < 60) return `${minutes} m ${String(Math.round(seconds % 60)).padStart(2, "0")} s`;
+  if (seconds < 10) return `${seconds.toFixed(1)} s`;
+  const whole = Math.round(seconds);
+  if (whole < 60) return `${whole} s`;
+  const minutes = Math.floor(whole / 60);
+  if (minutes < 60) return `${minutes} m ${String(whole % 60).padStart(2, "0")} s`;
   return `${Math.floor(minutes / 60)} h ${String(minutes % 60).padStart(2, "0")} m`;
 };
 
@@ -30,15 +37,27 @@ function show(told) {
   el("#progress").value = told.progress;
   el("#percent").textContent = percent(told.progress);
   el("#message").textContent = plain(told.message ?? "");
+  if (told.status !== "running") clearProgress();
   el("#finish").hidden = !(told.status === "running" && told.stage === "fit");
   el("#cancel").hidden = FINAL.has(told.status);
   if (told.attempt) el("#attempt").textContent = told.attempt;
 }
 
-function showProgress(data) {
-  const unit = data.unit ?? "";
-  el("#count").textContent = data.done && data.total ? `${unit} ${data.done} of ${data.total}` : "";
-  el("#eta").textContent = data.eta_s == null ? "" : `${said(data.eta_s)} left`;
+function showProgress({ data, stage }) {
+  // A report may come from a stage that is over by now.
+  if (data.stage !== stage) return;
+  el("#count").textContent = data.done && data.total ? `${data.unit ?? ""} ${data.done} of ${data.total}` : "";
+  el("#eta").textContent = leftOf(data);
+}
+
+/** As `timeline.py` words it. */
+function leftOf({ eta_s: ofAll, stage_eta_s: here, stage }) {
+  if (ofAll != null) return `${said(ofAll)} left`;
+  return here == null ? "" : `up to ${said(here)} left in ${stage}`;
+}
+
+function clearProgress() {
+  el("#count").textContent = el("#eta").textContent = "";
 }
 
 /** Only what was heard: a stage that was passed while nobody listened keeps no time.
@@ -48,13 +67,11 @@ function showStage(stage, at = "") {
   for (const step of document.querySelectorAll(".stages li")) {
     if (step.dataset.stage === stage) {
       reached = true;
+      if (step.dataset.state !== "now") clearProgress();
       if (at || step.dataset.state !== "now") step.dataset.since = at;
       step.dataset.state = "now";
     } else if (!reached) {
-      if (at && step.dataset.state === "now" && step.dataset.since) {
-        const took = (Date.parse(at) - Date.parse(step.dataset.since)) / 1000;
-        step.querySelector("small").textContent = took < 10 ? `${took.toFixed(1)} s` : said(took);
-      }
+      if (at && step.dataset.state === "now") showTime(step, Date.parse(at));
       if (step.dataset.state !== "skipped") step.dataset.state = "done";
     } else {
       step.dataset.state = "waiting";
@@ -63,17 +80,52 @@ function showStage(stage, at = "") {
   }
 }
 
-function startOver(told) {
-  page.dataset.attempt = told.attempt;
-  el("#count").textContent = el("#eta").textContent = "";
+/** at: until when it has run, in the server's time. */
+function showTime(step, at) {
+  const { since } = step.dataset;
+  const seconds = Math.max((at - Date.parse(since)) / 1000, 0);
+  step.querySelector("small").textContent = since ? said(seconds) : "";
+  if (step.dataset.stage === "start") step.hidden = !since || seconds < SHOWN_START_S;
+}
+
+setInterval(() => {
+  const step = el('.stages [data-state="now"]');
+  if (step) showTime(step, clock.now());
+}, TICK_MS);
+
+function clearStages() {
   for (const step of document.querySelectorAll(".stages li")) {
     step.dataset.state = "waiting";
-    step.querySelector("small").textContent = "";
+    step.dataset.since = step.querySelector("small").textContent = "";
+    step.hidden = step.dataset.stage === "start";
   }
+}
+
+/** What the server says of lost attempts, and of the task's place in its queue. */
+const showWaits = soon(async () => {
+  const fresh = await anew("#waits");
+  if (fresh) el("#waits").replaceChildren(...fresh.childNodes);
+}, WAITS_AFTER_MS);
+
+setInterval(() => {
+  if (page.dataset.status === "pending" && !document.hidden) showWaits();
+}, LOOK_EVERY_MS);
+
+function giveBack() {
+  clearStages();
+  showWaits();
+}
+
+function startOver(told) {
+  page.dataset.attempt = told.attempt;
+  clearProgress();
+  clearStages();
+  if (told.type === "started") showStage("start", told.timestamp);
   const worker = told.data.worker ?? told.data.task?.worker;
   if (worker) el("#worker").textContent = worker;
   curves.clear();
   log.reset();
+  showWaits();
 }
 
 // ── Curves ─────────────────────────────────────────────────────────────────────────────
@@ -268,8 +320,9 @@ showReport(document.querySelectorAll("[data-chart]"));
 
 const HEARD = {
   started: startOver,
+  requeued: giveBack,
   stage: (told) => showStage(told.data.stage, told.timestamp),
-  progress: (told) => showProgress(told.data),
+  progress: showProgress,
   metric: (told) => curves.add(told.data.points),
   log: (told) => log.hear(told.data),
 };
@@ -283,13 +336,43 @@ function takeSnapshot(told) {
   if (told.status === "running") showStage(told.stage);
   curves.load();
   log.catchUp();
+  showWaits();
 }
 
 /** The result, the error and the report come from the server as they will always be shown. */
 function reloadIfOver(status) {
   const isOver = FINAL.has(status) && !wasFinal;
-  if (isOver) setTimeout(() => location.reload(), RELOAD_AFTER_MS);
+  if (isOver) setTimeout(reload, RELOAD_AFTER_MS);
   return isOver;
+}
+
+// What one reads stays where it is, though the result comes to stand above it.
+const PLACE = `place on ${id}`;
+
+function reload() {
+  const parts = [...document.querySelectorAll("#task section[aria-labelledby]")];
+  const part = parts.find((one) => one.getBoundingClientRect().bottom > 0);
+  const name = scrollY > 0 ? part?.getAttribute("aria-labelledby") : "";
+  const top = part?.getBoundingClientRect().top;
+  sessionStorage.setItem(PLACE, JSON.stringify({ name, top, wanted: log.wanted }));
+  if (name) history.scrollRestoration = "manual";
+  location.reload();
+}
+
+async function comeBack() {
+  const kept = JSON.parse(sessionStorage.getItem(PLACE));
+  sessionStorage.removeItem(PLACE);
+  if (kept?.wanted) {
+    el("#log-search").value = kept.wanted;
+    log.search(kept.wanted);
+  }
+  await curves.load();
+  const part = kept?.name && el(`[aria-labelledby="${kept.name}"]`);
+  if (!part) return;
+  // Their charts' room, which lies above the log.
+  curves.show();
+  scrollBy(0, part.getBoundingClientRect().top - kept.top);
+  history.scrollRestoration = "auto";
 }
 
 function heard(told, socket) {
@@ -303,6 +386,7 @@ function heard(told, socket) {
     return;
   }
   seq = told.seq;
+  clock.hear(told.timestamp);
   if (told.type === "deleted") {
     location.assign("/");
     return;
@@ -312,5 +396,5 @@ function heard(told, socket) {
   reloadIfOver(told.type);
 }
 
-curves.load();
+comeBack();
 listen(`/ws/train/${id}`, { place: () => `after=${seq}`, heard });

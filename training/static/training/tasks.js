@@ -1,11 +1,13 @@
 // Keeps the list alive: a state replaces what its row shows; what changes the list's own shape
 // (a new task, another status, a deletion) is read anew from the server, rows and all.
-import { anew, el, listen, percent, plain, soon } from "./live.js";
+import { anew, el, listen, percent, plain, serverClock, soon } from "./live.js";
 
 const REFRESH_AFTER_MS = 700;
+const TICK_MS = 1000;
 
 const list = el("#list");
 const rowOf = (id) => list.querySelector(`tr[data-task="${CSS.escape(id)}"]`);
+const clock = serverClock(list.tBodies[0].dataset.now);
 const refreshSoon = soon(refresh, REFRESH_AFTER_MS);
 
 function show(told) {
@@ -23,6 +25,21 @@ function show(told) {
   }
 }
 
+/** As `words.age` says it: one number, one unit. */
+function age(seconds) {
+  for (const [size, unit] of [[86400, "d"], [3600, "h"], [60, "m"]]) {
+    if (seconds >= size) return `${Math.floor(seconds / size)} ${unit}`;
+  }
+  return `${Math.max(Math.floor(seconds), 0)} s`;
+}
+
+setInterval(() => {
+  for (const place of list.querySelectorAll("[data-at]")) {
+    const text = age((clock.now() - Date.parse(place.dataset.at)) / 1000);
+    if (place.textContent !== text) place.textContent = text;
+  }
+}, TICK_MS);
+
 /** Than every task that the server knew when it made the rows, by its own clock. */
 function isNewer(createdAt) {
   const { newest } = list.tBodies[0].dataset;
@@ -36,6 +53,7 @@ async function refresh() {
   const focused = document.activeElement?.closest("tr[data-task]")?.dataset.task;
   const focusedBox = document.activeElement?.matches("input");
   list.tBodies[0].replaceWith(body);
+  clock.hear(body.dataset.now);
   for (const box of boxes()) box.checked = ticked.has(box.value);
   if (focused) rowOf(focused)?.querySelector(focusedBox ? "input" : "a")?.focus();
   count();
