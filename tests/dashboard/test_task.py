@@ -220,7 +220,7 @@ def test_a_completed_task_shows_its_numbers_with_their_source(browser, make_task
     for expected in (
         "TopkDropoutStrategy, topk 50, n_drop 5; benchmark <strong>SH000300</strong>",
         "costs 0.05 % to buy and 0.15 % to sell, 5 at least",
-        "Max drawdown of the excess",
+        "Max drawdown",
         "0.0123",
         "−5.00 %",
         "abcdef012345",

@@ -28,7 +28,7 @@ TITLES = {
     "pa": "Price advantage (PA)",
     "pos": "Orders at a better price (POS)",
     "information_ratio": "Information ratio",
-    "max_drawdown": "Max drawdown of the excess",
+    "max_drawdown": "Max drawdown",
     "turnover": "Turnover a day",
 }
 

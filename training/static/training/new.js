@@ -186,9 +186,10 @@ const span = (seconds) =>
 function* facts({ rows, columns, memory_bytes: memory, memory_learned_from: runs, seconds }) {
   yield fact("Rows", `up to ${rows.toLocaleString("en")}`);
   if (columns) yield fact("Columns", columns);
-  if (memory) yield fact("Memory", `about ${size(memory)}`);
-  yield fact("Time", seconds ? `about ${span(seconds)}` : "not known before a first run like it");
-  if (runs) yield fact("Learned from", `${runs} run${runs === 1 ? "" : "s"} like it`);
+  const learned = runs ? `, as ${runs} run${runs === 1 ? "" : "s"} like it` : "";
+  if (memory) yield fact("Memory", `about ${size(memory)}${learned}`);
+  const unknown = "not known before a run like it with as many rounds";
+  yield fact("Time", seconds ? `about ${span(seconds)}` : unknown);
 }
 
 function fact(name, value) {
