@@ -260,6 +260,14 @@ def test_the_environment_of_every_task_tells_what_is_known(browser, make_task):
     assert completed["Features computed by"] == "this platform's evaluator, version 1"
 
 
+def test_a_fit_that_was_ended_early_is_told_of(browser, make_task):
+    early = make_task(status=Status.COMPLETED, result={"stopped": "finish"})
+    whole = make_task(status=Status.COMPLETED, result={"stopped": None})
+
+    assert "Its fit was ended early by “Finish now”" in page(browser, early)
+    assert "Finish now”" not in page(browser, whole)
+
+
 def test_the_records_are_named_that_computed_the_numbers(browser, owner):
     whole = result_files.report_of(result_files.waves(30))
     mine = {"task": {"record": [{"class": "SignalRecord"}, {"class": "HFSignalRecord"}]}}
