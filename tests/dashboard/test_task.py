@@ -3,6 +3,7 @@
 import json
 import re
 from datetime import UTC, datetime, timedelta
+from html import unescape
 
 import pytest
 from django.utils import timezone
@@ -229,6 +230,42 @@ def test_a_completed_task_shows_its_numbers_with_their_source(browser, make_task
         "2.0 KiB",
     ):
         assert expected in text, expected
+
+
+def environment_of(browser, task) -> dict[str, str]:
+    panel = page(browser, task).partition('id="environment"')[2].partition("</section>")[0]
+    row = re.compile(r'<th scope="row">([^<]*)</th><td class="number">([^<]*)</td>')
+    return {name: unescape(value) for name, value in row.findall(panel)}
+
+
+def test_the_environment_of_every_task_tells_what_is_known(browser, make_task):
+    asked = {"threads": 3, "timeout_s": 3_600, "priority": Priority.HIGH}
+    pending = environment_of(browser, make_task(**asked))
+    factories.make_worker()
+    Worker.objects.update(started_at=timezone.now() - timedelta(hours=1))
+    failed = environment_of(browser, make_task(status=Status.FAILED))
+    Worker.objects.update(started_at=timezone.now() + timedelta(hours=1))
+    result = {"timings": {"fit": 75.0}, "versions": {"qlib": "0.9.7", "evaluator": "platform 1"}}
+    completed = environment_of(browser, make_task(status=Status.COMPLETED, result=result))
+
+    assert pending["Queue"] == "cpu"
+    assert pending["Priority"] == "high"
+    assert pending["Threads"] == "3"
+    assert pending["Time limit"] == "1 h 00 m"
+    assert "Started" not in pending
+    assert {"Waited", "Started", "Ended"} <= failed.keys()
+    assert failed["Memory limit"] == "4.0 GiB"
+    assert "Memory limit" not in completed
+    assert completed["Time in fit"] == "1 m 15 s"
+    assert completed["Features computed by"] == "this platform's evaluator, version 1"
+
+
+def test_a_fit_that_was_ended_early_is_told_of(browser, make_task):
+    early = make_task(status=Status.COMPLETED, result={"stopped": "finish"})
+    whole = make_task(status=Status.COMPLETED, result={"stopped": None})
+
+    assert "Its fit was ended early by “Finish now”" in page(browser, early)
+    assert "Finish now”" not in page(browser, whole)
 
 
 def test_the_records_are_named_that_computed_the_numbers(browser, owner):

@@ -18,7 +18,7 @@ from training.errors import NotFinished, NotFound, StoreAway
 from training.models import HEADLINES, TrainingTask
 from training.states import Stage, Status
 
-from . import timeline
+from . import environment, timeline
 from .cures import cure_of
 from .words import plain
 
@@ -55,6 +55,7 @@ def show(request: HttpRequest, task_id: str) -> HttpResponse:
         "headlines": _headlines(task),
         "synthetic": datasets.synthetic(),
         "backtest": basis.backtest(task.config),
+        "environment": environment.rows(task),
         "metrics": task.result.get("metrics", {}),
         **_from_files(task, request.GET.get("day", "")),
         "children": task.retries.order_by("created_at").only("id", "name")[:20],
