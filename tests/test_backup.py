@@ -9,6 +9,7 @@ import sys
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
@@ -144,6 +145,57 @@ def test_files_that_the_last_backup_has_take_no_space_again(backup, tmp_path):
     assert backups.complete(tmp_path / "backups") == [second]
 
 
+def test_a_damaged_file_of_the_last_backup_is_copied_anew(backup, settings):
+    first = backup.rename(backup.with_name("2020-01-01T000000Z"))
+    (model,) = first.rglob("model")
+    about = model.stat()
+    model.write_bytes(b"a medal")
+    os.utime(model, ns=(about.st_atime_ns, about.st_mtime_ns))
+
+    call_command("backup", str(first.parent), keep=1)
+
+    (second,) = backups.complete(first.parent)
+    assert backups.verify(second).faults == ()
+    assert (second / model.relative_to(first)).read_bytes() == b"a model"
+
+
+def test_a_copy_that_is_not_what_was_read_makes_no_backup(backup, monkeypatch):
+    def copy_wrongly(source, target):
+        target.write_bytes(b"another")
+
+    monkeypatch.setattr(backups.shutil, "copy2", copy_wrongly)
+    (backup / "manifest.json").unlink()
+
+    with pytest.raises(CommandError, match="model: its copy is not what was read"):
+        call_command("backup", str(backup.parent), keep=1)
+
+    assert set(backup.parent.iterdir()) == {backup, backup.parent / backups.LOCK}
+
+
+def test_a_database_that_the_disk_has_no_room_for_is_told(monkeypatch, tmp_path):
+    def full(*_, **__):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    stand_in = SimpleNamespace(vendor="sqlite", ensure_connection=lambda: None)
+    stand_in.connection = SimpleNamespace(backup=full)
+    monkeypatch.setattr(backups, "connection", stand_in)
+
+    with pytest.raises(backups.NoBackup, match="could not be written: database or disk is full"):
+        backups._dump(tmp_path / "database.sqlite3")
+
+
+def test_looking_at_a_backup_leaves_nothing_beside_its_database(tmp_path):
+    copy = tmp_path / "database.sqlite3"
+    opened = sqlite3.connect(copy)
+    opened.execute("PRAGMA journal_mode=WAL")
+    opened.execute("CREATE TABLE empty (id)")
+    opened.close()
+
+    faults = backups._faults_of_dump(copy)
+
+    assert (faults, list(tmp_path.glob("database*"))) == ([], [copy])
+
+
 def test_a_backup_that_breaks_off_leaves_nothing(backup, monkeypatch):
     def full(*_):
         raise OSError("No space left on device")
@@ -159,7 +211,7 @@ def test_a_backup_that_breaks_off_leaves_nothing(backup, monkeypatch):
 
 def test_a_second_backup_at_once_is_refused_and_leaves_the_first_alone(backup):
     first = backup.rename(backup.with_name("2020-01-01T000000Z"))
-    half = backup.with_name(f"{backups.PARTIAL}9")
+    half = backup.with_name(backups.PARTIAL)
     half.mkdir()
 
     with (

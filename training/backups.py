@@ -17,7 +17,7 @@ import sqlite3
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from .models import Dataset, FeatureColumn, TrainingTask, Worker
 from .states import RequeueReason, Status
 
 MANIFEST = "manifest.json"
-PARTIAL = ".partial-"
+PARTIAL = ".partial"
 LOCK = ".lock"
 NAME = "%Y-%m-%dT%H%M%SZ"
 DUMPS = {"sqlite": "database.sqlite3", "postgresql": "database.dump"}
@@ -80,18 +80,23 @@ def take(folder: Path) -> Path:
     """Make a backup in a new folder named for this instant; files that the last one has are
     linked to it, so that only what is new takes space. To be called `alone`.
 
+    It gets its name when every file in it was read again, and was what the platform has.
     Raises: NoBackup, OSError.
     """
+    remove_broken(folder)
     last = next(iter(reversed(complete(folder))), None)
     now = datetime.now(UTC)
-    partial = folder / f"{PARTIAL}{os.getpid()}"
+    partial = folder / PARTIAL
     partial.mkdir(mode=0o700)
+    dump = partial / DUMPS[connection.vendor]
     try:
-        _dump(partial / DUMPS[connection.vendor])
+        _dump(dump)
         tasks = _task_counts()
-        files = [_entry(partial, partial / DUMPS[connection.vendor])]
+        files = [_entry(partial, dump)]
         for name, root in _roots().items():
             files += _copy_tree(root, partial / name, base=partial, last=last)
+        if faults := _faults_of_dump(dump):
+            raise NoBackup("; ".join(faults))
         told = {
             "taken_at": now.isoformat(timespec="seconds"),
             "database": connection.vendor,
@@ -120,13 +125,17 @@ def complete(folder: Path) -> list[Path]:
 
 
 def thin_out(folder: Path, *, keep: int) -> list[Path]:
-    """Remove all but the newest `keep` backups, and what broken ones have left. To be called
-    `alone`.
-    """
+    """Remove all but the newest `keep` backups. To be called `alone`."""
     gone = complete(folder)[:-keep]
-    for old in [*gone, *folder.glob(f"{PARTIAL}*")]:
+    for old in gone:
         shutil.rmtree(old)
     return gone
+
+
+def remove_broken(folder: Path) -> None:
+    """Remove what a killed backup has left. To be called `alone`."""
+    for left in folder.glob(f"{PARTIAL}*"):
+        shutil.rmtree(left)
 
 
 def _dump(target: Path) -> None:
@@ -134,9 +143,13 @@ def _dump(target: Path) -> None:
         _run("pg_dump", "--format=custom", f"--file={target}")
         return
     connection.ensure_connection()
-    with closing(sqlite3.connect(target)) as copy:
-        # In one step: in several, a busy platform would make it begin again and again.
-        connection.connection.backup(copy, pages=-1)
+    try:
+        with closing(sqlite3.connect(target)) as copy:
+            # In one step: in several, a busy platform would make it begin again and again.
+            connection.connection.backup(copy, pages=-1)
+    except sqlite3.Error as error:
+        # A full disk, too, is told so.
+        raise NoBackup(f"{target} could not be written: {error}") from error
 
 
 def _task_counts() -> dict[str, int]:
@@ -145,7 +158,7 @@ def _task_counts() -> dict[str, int]:
 
 
 def _copy_tree(root: Path, target: Path, *, base: Path, last: Path | None) -> list[dict[str, Any]]:
-    """Copy every finished file; known hashes of the last backup are taken over with its links."""
+    """Copy every finished file, or link it to the last backup's, where that one is as it was."""
     known = {one["path"]: one for one in _manifest(last)["files"]} if last else {}
     entries = []
     for source in _files(root):
@@ -153,17 +166,25 @@ def _copy_tree(root: Path, target: Path, *, base: Path, last: Path | None) -> li
         path = copy.relative_to(base).as_posix()
         copy.parent.mkdir(parents=True, exist_ok=True)
         try:
-            about = source.stat()
-            before = last / path if last else None
-            if before and path in known and _is_same(before, about):
-                os.link(before, copy)
-                entries.append(known[path])
+            told = known.get(path)
+            if last and told and _is_same(last / path, source) and not _fault_of(last, told):
+                os.link(last / path, copy)
             else:
-                shutil.copy2(source, copy)
-                entries.append(_entry(base, copy))
+                told = _copied(source, copy, path)
         except FileNotFoundError:
-            continue  # deleted meanwhile, with its task
+            copy.unlink(missing_ok=True)  # deleted meanwhile, with its task
+        else:
+            entries.append(told)
     return entries
+
+
+def _copied(source: Path, copy: Path, path: str) -> dict[str, Any]:
+    """Copy one file, and look whether the copy is what was read. Raises: NoBackup, OSError."""
+    shutil.copy2(source, copy)
+    told = {"path": path, "bytes": source.stat().st_size, "sha256": _sha256(source)}
+    if _sha256(copy) != told["sha256"]:
+        raise NoBackup(f"{path}: its copy is not what was read; look for faults of the disk")
+    return told
 
 
 def _files(root: Path) -> Iterator[Path]:
@@ -173,22 +194,34 @@ def _files(root: Path) -> Iterator[Path]:
         yield from (Path(folder) / name for name in sorted(names))
 
 
-def _is_same(before: Path, about: os.stat_result) -> bool:
+def _is_same(before: Path, source: Path) -> bool:
+    """Whether the platform's file is the one of then, by size and time: its bytes are not read."""
+    now = source.stat()
     try:
-        old = before.stat()
+        then = before.stat()
     except FileNotFoundError:
         return False
-    return (old.st_size, old.st_mtime_ns) == (about.st_size, about.st_mtime_ns)
+    return (then.st_size, then.st_mtime_ns) == (now.st_size, now.st_mtime_ns)
 
 
 def _entry(base: Path, file: Path) -> dict[str, Any]:
-    with file.open("rb") as opened:
-        digest = hashlib.file_digest(opened, "sha256").hexdigest()
     path = file.relative_to(base).as_posix()
-    return {"path": path, "bytes": file.stat().st_size, "sha256": digest}
+    return {"path": path, "bytes": file.stat().st_size, "sha256": _sha256(file)}
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 # ── The way back ────────────────────────────────────────────────────────────────────────
+
+
+def summary(backup: Path) -> Report:
+    """What it tells of itself. Raises: NoBackup."""
+    told = _manifest(backup)
+    size = sum(one["bytes"] for one in told["files"])
+    return Report(len(told["files"]), size, told["tasks"])
 
 
 def verify(backup: Path) -> Report:
@@ -197,8 +230,7 @@ def verify(backup: Path) -> Report:
     faults = [fault for one in told["files"] if (fault := _fault_of(backup, one))]
     if not faults:
         faults += _faults_of_dump(backup / DUMPS[told["database"]])
-    size = sum(one["bytes"] for one in told["files"])
-    return Report(len(told["files"]), size, told["tasks"], tuple(faults))
+    return replace(summary(backup), faults=tuple(faults))
 
 
 def restore(backup: Path) -> Report:
@@ -283,21 +315,24 @@ def _manifest(backup: Path) -> dict[str, Any]:
 
 def _fault_of(base: Path, told: dict[str, Any]) -> str | None:
     try:
-        now = _entry(base, base / told["path"])
+        is_as_told = _sha256(base / told["path"]) == told["sha256"]
     except OSError as error:
         return f"{told['path']}: {error.strerror}"
-    return None if now["sha256"] == told["sha256"] else f"{told['path']} has changed"
+    return None if is_as_told else f"{told['path']} has changed"
 
 
 def _faults_of_dump(dump: Path) -> list[str]:
-    if dump.name == DUMPS["postgresql"]:
-        try:
+    try:
+        if dump.name == DUMPS["postgresql"]:
             _run("pg_restore", "--list", str(dump))
-        except NoBackup as error:
-            return [str(error)]
-        return []
-    with closing(sqlite3.connect(f"file:{dump}?mode=ro", uri=True)) as opened:
-        answers = [row[0] for row in opened.execute("PRAGMA integrity_check")]
+            return []
+        # Immutable: it may lie where nothing can be written, and nothing comes to lie beside it.
+        with closing(
+            sqlite3.connect(f"{dump.absolute().as_uri()}?immutable=1", uri=True)
+        ) as opened:
+            answers = [row[0] for row in opened.execute("PRAGMA integrity_check")]
+    except (NoBackup, sqlite3.Error) as error:
+        return [f"{dump.name}: {error}"]
     return [] if answers == ["ok"] else [f"{dump.name}: {one}" for one in answers[:3]]
 
 
