@@ -7,6 +7,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error
 
 from training import backups
+from training.dumps import NoBackup
 
 
 class Command(BaseCommand):
@@ -30,5 +31,5 @@ class Command(BaseCommand):
                 if keep > 0:
                     for old in backups.thin_out(folder, keep=keep):
                         self.stdout.write(f"removed {old}")
-        except (backups.NoBackup, OSError, Error) as error:
+        except (NoBackup, OSError, Error) as error:
             raise CommandError(f"the backup failed: {error}") from error
