@@ -9,8 +9,13 @@ def main() -> None:
     """Run a management command."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "qlibplatform.settings")
     from django.core.management import execute_from_command_line
+    from environs import EnvError
 
-    execute_from_command_line(sys.argv)
+    try:
+        execute_from_command_line(sys.argv)
+    except EnvError as error:
+        # It names the setting; a traceback would hide that.
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":
