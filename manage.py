@@ -12,8 +12,13 @@ def main() -> None:
         # An index over many rows takes longer than any request may.
         os.environ.setdefault("PLATFORM_STATEMENT_TIMEOUT_MS", "0")
     from django.core.management import execute_from_command_line
+    from environs import EnvError
 
-    execute_from_command_line(sys.argv)
+    try:
+        execute_from_command_line(sys.argv)
+    except EnvError as error:
+        # It names the setting; a traceback would hide that.
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

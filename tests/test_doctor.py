@@ -1,10 +1,17 @@
 """`manage.py doctor`: every illness is found, with its cure and the exit code."""
 
+import os
+import shutil
+import subprocess
+import sys
 from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from django.core.management import call_command
-from django.db import OperationalError
+from django.db import OperationalError, connection
+from django.db.migrations.recorder import MigrationRecorder
 from django.utils import timezone
 
 from tests.factories import make_dataset, make_worker, start
@@ -14,13 +21,25 @@ from training.models import Dataset, Export, TrainingTask, Worker
 from training.states import Status
 from training.work import queue
 
+ROOT = Path(__file__).resolve().parent.parent
 REDIS = {"redis_version": "7.0.15", "maxmemory_policy": "noeviction", "aof_enabled": 1}
+
+
+def write(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
 
 
 @pytest.fixture
 def healthy(db, settings, monkeypatch):
     dataset = make_dataset()
-    (settings.DATASETS_DIR / dataset.name / dataset.version).mkdir(parents=True)
+    place = settings.DATASETS_DIR / dataset.name / dataset.version
+    told = dataset.manifest
+    for code in (*told["instruments"], *told["benchmarks"]):
+        for name in told["fields"]:
+            write(place / "features" / code.lower() / f"{name}.day.bin")
+    write(place / "manifest.json")
+    write(place / "calendars/day.txt")
     settings.RUNTIME_DIR = settings.STATE_DIR
     settings.ALLOWED_HOSTS = ["localhost"]
     make_worker()
@@ -67,7 +86,28 @@ def break_folder(settings, monkeypatch):
 
 
 def break_dataset(settings, monkeypatch):
-    (settings.DATASETS_DIR / "demo" / "v1").rmdir()
+    shutil.rmtree(settings.DATASETS_DIR / "demo" / "v1")
+
+
+def break_column(settings, monkeypatch):
+    (settings.DATASETS_DIR / "demo/v1/features/aaa/open.day.bin").unlink()
+
+
+def break_environment(settings, monkeypatch):
+    place = settings.STATE_DIR / "environment"
+    place.touch(mode=0o644)
+    monkeypatch.setattr(doctor, "ENVIRONMENT", place)
+
+
+def break_downloads(settings, monkeypatch):
+    settings.ACCEL_PREFIX = "/artifacts-of-tasks/"
+    settings.STATE_DIR.chmod(0o710)
+    settings.ARTIFACTS_DIR.mkdir(mode=0o700)
+
+
+def fill_disk(settings, monkeypatch):
+    full = SimpleNamespace(total=10**12, free=10**6)
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: full)
 
 
 def break_worker(settings, monkeypatch):
@@ -89,6 +129,10 @@ def break_lease(settings, monkeypatch):
         (break_database, "PLATFORM_DATABASE_URL"),
         (break_folder, "PLATFORM_STATE_DIR"),
         (break_dataset, "import it again"),
+        (break_column, "1 of its files are missing"),
+        (break_environment, "chmod 600"),
+        (break_downloads, "chmod g+x"),
+        (fill_disk, "give it more space"),
         (break_worker, "manage.py worker cpu"),
         (break_key, "chmod 600"),
         (break_lease, "manage.py reconcile"),
@@ -105,6 +149,63 @@ def test_what_stops_the_platform_is_a_failure_with_its_cure(
     assert code == 1
     assert "FAIL" in told
     assert cure in told
+
+
+def test_a_database_that_is_away_is_told_once(healthy, see, monkeypatch):
+    def down():
+        raise OperationalError("connection refused")
+
+    monkeypatch.setattr(doctor, "LOOKS", (down,) * 4)
+
+    told, code = see()
+
+    assert (code, told.count("connection refused")) == (1, 1)
+
+
+def test_tables_of_a_newer_release_are_a_warning(healthy, see):
+    MigrationRecorder(connection).record_applied("training", "9999_newer")
+
+    told, code = see()
+
+    assert code == 0
+    assert "training.9999_newer is not known here" in told
+
+
+def test_a_key_that_can_be_guessed_is_a_warning(healthy, see, settings):
+    settings.SECRET_KEY = "x" * 20
+
+    told, _ = see()
+
+    assert "has 20 characters" in told
+
+
+@pytest.mark.parametrize(("waiting", "is_told"), [(0, True), (1, False)])
+def test_a_task_that_waits_without_a_ring_is_a_warning(
+    healthy, see, make_task, monkeypatch, waiting, is_told
+):
+    task = make_task()
+    TrainingTask.objects.filter(pk=task.pk).update(created_at=timezone.now() - timedelta(minutes=2))
+    monkeypatch.setattr(queue, "overview", lambda: [{"name": "cpu", "waiting": waiting}])
+
+    told, code = see()
+
+    assert code == 0
+    assert ("nobody rings for them" in told) == is_told
+
+
+def test_a_setting_that_cannot_be_read_is_told_in_one_sentence():
+    done = subprocess.run(
+        [sys.executable, "manage.py", "doctor"],
+        cwd=ROOT,
+        env={**os.environ, "PLATFORM_LEASE_S": "abc"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert "PLATFORM_LEASE_S" in done.stderr
 
 
 def test_a_clock_that_is_wrong_is_noticed_also_without_a_dataset(healthy, see, monkeypatch):

@@ -10,7 +10,7 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from tests.factories import events_of, make_dataset, make_worker, start
-from training import archive, lifecycle, retention
+from training import archive, audit, backups, lifecycle, retention
 from training.errors import StoreAway
 from training.models import IdempotencyKey, TaskEvent, TrainingTask, Worker
 from training.states import Status
@@ -142,6 +142,23 @@ def test_files_go_by_age_and_the_task_keeps_its_metrics(ended, settings, api):
     assert left(settings) == ({old.id, young.id}, {young.id})
     assert api.get(f"/api/tasks/{old.id}").json()["result"]["metrics"]
     assert api.get(f"/api/tasks/{old.id}/log").status_code in {200, 404}
+
+
+@pytest.mark.parametrize("setting", ["KEEP_ARTIFACTS_DAYS", "KEEP_ARTIFACTS_BYTES"])
+def test_files_that_went_are_missed_nowhere_whatever_the_settings_are_there(
+    ended, settings, setting
+):
+    listed = [{"path": "file", "bytes": 1_000, "sha256": "0" * 64}]
+    old = ended(days=31, result={"metrics": {"ic": 0.1}, "artifacts": listed})
+    setattr(settings, setting, 1)
+
+    maintain()
+    setattr(settings, setting, 0)
+
+    old.refresh_from_db()
+    assert old.result == {"metrics": {"ic": 0.1}, "artifacts": []}
+    assert audit.run().violations == []
+    assert list(backups.faults_here()) == []
 
 
 def test_files_go_by_size_oldest_first_until_the_rest_fits(ended, settings):

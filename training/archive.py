@@ -57,7 +57,10 @@ def brought(task_id: str, attempt: int) -> Path:
 
 
 def is_pruned(task: TrainingTask) -> bool:
-    """Whether nothing is kept of a finished task, as retention may have it. Raises: OSError."""
+    """Whether nothing is kept of a finished task, as retention may have it. Raises: OSError.
+
+    Only what was removed before retention emptied the result's list needs the settings.
+    """
     may_go = not task.pinned and (settings.KEEP_ARTIFACTS_DAYS or settings.KEEP_ARTIFACTS_BYTES)
     return bool(may_go) and not folder(task).parent.exists()
 

@@ -13,33 +13,31 @@ import hashlib
 import json
 import os
 import shutil
-import sqlite3
-import subprocess
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
+from django.contrib.auth.models import User
 from django.core.management import call_command
-from django.db import connection
+from django.db import Error, connection
+from django.db.migrations.loader import MigrationLoader
 from django.db.models import Count
 
-from . import archive, depot, lifecycle
+from . import archive, depot, dumps, lifecycle
+from .dumps import NoBackup
 from .models import Dataset, FeatureColumn, TrainingTask, Worker
 from .states import RequeueReason, Status
 
 MANIFEST = "manifest.json"
-PARTIAL = ".partial-"
+PARTIAL = ".partial"
 LOCK = ".lock"
 NAME = "%Y-%m-%dT%H%M%SZ"
-DUMPS = {"sqlite": "database.sqlite3", "postgresql": "database.dump"}
-
-
-class NoBackup(Exception):
-    """A backup could not be taken, is damaged, or does not fit: says what, and the cure."""
+RESTORED = ".restored"
+"""Beside what is in its place already; hidden, so that nobody takes it for a task or a market."""
 
 
 @dataclass(frozen=True)
@@ -80,18 +78,23 @@ def take(folder: Path) -> Path:
     """Make a backup in a new folder named for this instant; files that the last one has are
     linked to it, so that only what is new takes space. To be called `alone`.
 
+    It gets its name when every file in it was read again, and was what the platform has.
     Raises: NoBackup, OSError.
     """
-    last = next(iter(reversed(complete(folder))), None)
+    remove_broken(folder)
+    last = next((one for one in reversed(complete(folder)) if _is_readable(one)), None)
     now = datetime.now(UTC)
-    partial = folder / f"{PARTIAL}{os.getpid()}"
+    partial = folder / PARTIAL
     partial.mkdir(mode=0o700)
+    dump = partial / dumps.NAMES[connection.vendor]
     try:
-        _dump(partial / DUMPS[connection.vendor])
+        dumps.write(dump)
         tasks = _task_counts()
-        files = [_entry(partial, partial / DUMPS[connection.vendor])]
+        files = [_entry(partial, dump)]
         for name, root in _roots().items():
             files += _copy_tree(root, partial / name, base=partial, last=last)
+        if faults := dumps.faults(dump):
+            raise NoBackup("; ".join(faults))
         told = {
             "taken_at": now.isoformat(timespec="seconds"),
             "database": connection.vendor,
@@ -109,6 +112,13 @@ def take(folder: Path) -> Path:
     return done
 
 
+def _is_readable(backup: Path) -> bool:
+    try:
+        return bool(_manifest(backup))
+    except NoBackup:
+        return False
+
+
 def taken_at(backup: Path) -> datetime:
     """When it was begun; its name says so."""
     return datetime.strptime(backup.name, NAME).replace(tzinfo=UTC)
@@ -120,23 +130,17 @@ def complete(folder: Path) -> list[Path]:
 
 
 def thin_out(folder: Path, *, keep: int) -> list[Path]:
-    """Remove all but the newest `keep` backups, and what broken ones have left. To be called
-    `alone`.
-    """
+    """Remove all but the newest `keep` backups. To be called `alone`."""
     gone = complete(folder)[:-keep]
-    for old in [*gone, *folder.glob(f"{PARTIAL}*")]:
+    for old in gone:
         shutil.rmtree(old)
     return gone
 
 
-def _dump(target: Path) -> None:
-    if connection.vendor == "postgresql":
-        _run("pg_dump", "--format=custom", f"--file={target}")
-        return
-    connection.ensure_connection()
-    with closing(sqlite3.connect(target)) as copy:
-        # In one step: in several, a busy platform would make it begin again and again.
-        connection.connection.backup(copy, pages=-1)
+def remove_broken(folder: Path) -> None:
+    """Remove what a killed backup has left. To be called `alone`."""
+    for left in folder.glob(f"{PARTIAL}*"):
+        shutil.rmtree(left)
 
 
 def _task_counts() -> dict[str, int]:
@@ -145,7 +149,7 @@ def _task_counts() -> dict[str, int]:
 
 
 def _copy_tree(root: Path, target: Path, *, base: Path, last: Path | None) -> list[dict[str, Any]]:
-    """Copy every finished file; known hashes of the last backup are taken over with its links."""
+    """Copy every finished file, or link it to the last backup's, where that one is as it was."""
     known = {one["path"]: one for one in _manifest(last)["files"]} if last else {}
     entries = []
     for source in _files(root):
@@ -153,42 +157,65 @@ def _copy_tree(root: Path, target: Path, *, base: Path, last: Path | None) -> li
         path = copy.relative_to(base).as_posix()
         copy.parent.mkdir(parents=True, exist_ok=True)
         try:
-            about = source.stat()
-            before = last / path if last else None
-            if before and path in known and _is_same(before, about):
-                os.link(before, copy)
-                entries.append(known[path])
+            told = known.get(path)
+            if last and told and _is_same(last / path, source) and not _fault_of(last, told):
+                os.link(last / path, copy)
             else:
-                shutil.copy2(source, copy)
-                entries.append(_entry(base, copy))
+                told = _copied(source, copy, path)
         except FileNotFoundError:
-            continue  # deleted meanwhile, with its task
+            copy.unlink(missing_ok=True)  # deleted meanwhile, with its task
+        else:
+            entries.append(told)
     return entries
 
 
+def _copied(source: Path, copy: Path, path: str) -> dict[str, Any]:
+    """Copy one file, and look whether the copy is what was read. Raises: NoBackup, OSError."""
+    shutil.copy2(source, copy)
+    told = {"path": path, "bytes": source.stat().st_size, "sha256": _sha256(source)}
+    if _sha256(copy) != told["sha256"]:
+        raise NoBackup(f"{path}: its copy is not what was read; look for faults of the disk")
+    return told
+
+
 def _files(root: Path) -> Iterator[Path]:
-    """Files of finished attempts and versions; what is hidden is being made or removed."""
+    """Files of finished attempts and versions, and none that lie elsewhere; what is hidden is being
+    made or removed.
+    """
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(folder) / name for name in sorted(names))
+        files = (Path(folder) / name for name in sorted(names))
+        yield from (file for file in files if not file.is_symlink())
 
 
-def _is_same(before: Path, about: os.stat_result) -> bool:
+def _is_same(before: Path, source: Path) -> bool:
+    """Whether the platform's file is the one of then, by size and time: its bytes are not read."""
+    now = source.stat()
     try:
-        old = before.stat()
+        then = before.stat()
     except FileNotFoundError:
         return False
-    return (old.st_size, old.st_mtime_ns) == (about.st_size, about.st_mtime_ns)
+    return (then.st_size, then.st_mtime_ns) == (now.st_size, now.st_mtime_ns)
 
 
 def _entry(base: Path, file: Path) -> dict[str, Any]:
-    with file.open("rb") as opened:
-        digest = hashlib.file_digest(opened, "sha256").hexdigest()
     path = file.relative_to(base).as_posix()
-    return {"path": path, "bytes": file.stat().st_size, "sha256": digest}
+    return {"path": path, "bytes": file.stat().st_size, "sha256": _sha256(file)}
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 # ── The way back ────────────────────────────────────────────────────────────────────────
+
+
+def summary(backup: Path) -> Report:
+    """What it tells of itself. Raises: NoBackup."""
+    told = _manifest(backup)
+    size = sum(one["bytes"] for one in told["files"])
+    return Report(len(told["files"]), size, told["tasks"])
 
 
 def verify(backup: Path) -> Report:
@@ -196,30 +223,36 @@ def verify(backup: Path) -> Report:
     told = _manifest(backup)
     faults = [fault for one in told["files"] if (fault := _fault_of(backup, one))]
     if not faults:
-        faults += _faults_of_dump(backup / DUMPS[told["database"]])
-    size = sum(one["bytes"] for one in told["files"])
-    return Report(len(told["files"]), size, told["tasks"], tuple(faults))
+        faults += dumps.faults(backup / dumps.NAMES[told["database"]])
+    return replace(summary(backup), faults=tuple(faults))
 
 
-def restore(backup: Path) -> Report:
-    """Put everything in the place that the settings name, which must be empty of tasks.
+def restore(backup: Path, *, replacing: bool = False) -> Report:
+    """Put everything in the place that the settings name; what is in its database goes.
 
-    Tasks that ran when the backup was taken are pending again, and use up no attempt.
-    Raises: NoBackup.
+    replacing: also where there are accounts, datasets or tasks. Tasks that ran when the backup was
+    taken are pending again, and use up no attempt. Raises: NoBackup, which says what was changed.
     """
-    told = _manifest(backup)
     report = verify(backup)
     if report.faults:
         raise NoBackup("the backup is damaged: " + "; ".join(report.faults[:5]))
-    if told["database"] != connection.vendor:
-        raise NoBackup(f"it is of {told['database']}, PLATFORM_DATABASE_URL of {connection.vendor}")
-    _refuse_to_overwrite()
-    for name, root in _roots().items():
-        if (backup / name).is_dir():
-            shutil.copytree(backup / name, root, dirs_exist_ok=True)
-    _load(backup / DUMPS[connection.vendor])
-    call_command("migrate", verbosity=0)
-    requeued = _begin_again()
+    told = _manifest(backup)
+    _refuse_what_does_not_fit(backup, told)
+    if not replacing:
+        _refuse_to_overwrite()
+    try:
+        _bring(backup, told)
+        dumps.load(backup / dumps.NAMES[connection.vendor])
+    except (NoBackup, OSError, Error) as error:
+        _remove_brought()
+        raise NoBackup(f"nothing was changed: {error}") from error
+    try:
+        _put_in_place()
+        call_command("migrate", verbosity=0)
+        requeued = _begin_again()
+    except (OSError, Error) as error:
+        cure = "mend it, then restore again with --replace"
+        raise NoBackup(f"the database is loaded, but not all is done: {error}; {cure}") from error
     return Report(report.files, report.bytes, _task_counts(), tuple(faults_here()), requeued)
 
 
@@ -237,26 +270,57 @@ def faults_here() -> Iterator[str]:
                 yield f"{task.id}: {fault}"
 
 
+def _refuse_what_does_not_fit(backup: Path, told: dict[str, Any]) -> None:
+    """Another kind of database, or tables that this code does not know."""
+    if told["database"] != connection.vendor:
+        raise NoBackup(f"it is of {told['database']}, PLATFORM_DATABASE_URL of {connection.vendor}")
+    seen = dumps.migrations(backup / dumps.NAMES[told["database"]])
+    unknown = sorted(".".join(one) for one in seen - MigrationLoader(None).disk_migrations.keys())
+    if unknown:
+        release = told.get("release") or f"that has {unknown[-1]}"
+        raise NoBackup(
+            f"it is of a newer release, with tables that this one does not know ({unknown[-1]}): "
+            f"install the release {release}, then restore"
+        )
+
+
 def _refuse_to_overwrite() -> None:
+    """All that people make hangs on these; the rest comes from migrations or is made anew."""
     tables = connection.introspection.table_names()
-    if TrainingTask._meta.db_table in tables and TrainingTask.objects.exists():
-        raise NoBackup("this database has tasks: restore into an empty one")
+    for rows, name in ((User, "accounts"), (Dataset, "datasets"), (TrainingTask, "tasks")):
+        if rows._meta.db_table in tables and rows._default_manager.exists():
+            cure = "restore into an empty one, or with --replace, which drops what is there"
+            raise NoBackup(f"this database has {name}: {cure}")
 
 
-def _load(dump: Path) -> None:
-    if connection.vendor == "postgresql":
-        options = ("--clean", "--if-exists", "--no-owner", "--no-privileges")
-        name = _where()["PGDATABASE"]
-        _run("pg_restore", *options, "--single-transaction", f"--dbname={name}", str(dump))
-        return
-    target = Path(connection.settings_dict["NAME"])
-    connection.close()
-    for suffix in ("-wal", "-shm"):
-        target.with_name(target.name + suffix).unlink(missing_ok=True)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    beside = target.with_name(f".{target.name}.restored")
-    shutil.copyfile(dump, beside)
-    beside.rename(target)
+def _bring(backup: Path, told: dict[str, Any]) -> None:
+    """Copy what the manifest lists, and nothing else, beside its place."""
+    roots = _roots()
+    _remove_brought()
+    for root in roots.values():
+        (root / RESTORED).mkdir(parents=True)
+    for one in told["files"]:
+        name, _, path = one["path"].partition("/")
+        if name in roots:
+            target = roots[name] / RESTORED / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(backup / one["path"], target)
+
+
+def _put_in_place() -> None:
+    for root in _roots().values():
+        brought = root / RESTORED
+        for file in [one for one in brought.rglob("*") if one.is_file()]:
+            target = root / file.relative_to(brought)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            file.replace(target)
+    _remove_brought()
+
+
+def _remove_brought() -> None:
+    for root in _roots().values():
+        with suppress(FileNotFoundError, NotADirectoryError):
+            shutil.rmtree(root / RESTORED)
 
 
 def _begin_again() -> int:
@@ -273,58 +337,32 @@ def _begin_again() -> int:
 
 def _manifest(backup: Path) -> dict[str, Any]:
     try:
-        told: dict[str, Any] = json.loads((backup / MANIFEST).read_text())
-    except FileNotFoundError:
+        told = json.loads((backup / MANIFEST).read_text())
+    except (FileNotFoundError, NotADirectoryError):
         raise NoBackup(f"{backup} is no complete backup: it has no {MANIFEST}") from None
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise NoBackup(f"{backup / MANIFEST} can't be read: {error}") from error
-    return told
+    match told:
+        case {"database": "sqlite" | "postgresql", "tasks": dict(), "files": list(files)} if all(
+            _is_entry(one) for one in files
+        ):
+            return dict(told)
+    raise NoBackup(f"{backup / MANIFEST} can't be read: it is no list of a backup's files")
+
+
+def _is_entry(told: object) -> bool:
+    match told:
+        case {"path": str(), "bytes": int(), "sha256": str()}:
+            return True
+    return False
 
 
 def _fault_of(base: Path, told: dict[str, Any]) -> str | None:
+    file, place = base / told["path"], base.resolve()
+    real = file.resolve()
+    if real != place / told["path"] or not real.is_relative_to(place):
+        return f"{told['path']} is a link, or leads elsewhere"
     try:
-        now = _entry(base, base / told["path"])
+        return None if _sha256(file) == told["sha256"] else f"{told['path']} has changed"
     except OSError as error:
         return f"{told['path']}: {error.strerror}"
-    return None if now["sha256"] == told["sha256"] else f"{told['path']} has changed"
-
-
-def _faults_of_dump(dump: Path) -> list[str]:
-    if dump.name == DUMPS["postgresql"]:
-        try:
-            _run("pg_restore", "--list", str(dump))
-        except NoBackup as error:
-            return [str(error)]
-        return []
-    with closing(sqlite3.connect(f"file:{dump}?mode=ro", uri=True)) as opened:
-        answers = [row[0] for row in opened.execute("PRAGMA integrity_check")]
-    return [] if answers == ["ok"] else [f"{dump.name}: {one}" for one in answers[:3]]
-
-
-def _run(program: str, *options: str) -> None:
-    """Run one of PostgreSQL's programs on our database. Raises: NoBackup."""
-    try:
-        done = subprocess.run(  # noqa: S603 - our own words, and no shell
-            [program, *options],
-            env={**os.environ, **_where()},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-        )
-    except FileNotFoundError:
-        raise NoBackup(f"{program} is missing: apt install postgresql-client") from None
-    if done.returncode:
-        raise NoBackup(f"{program}: {done.stderr.strip()[-500:]}")
-
-
-def _where() -> dict[str, str]:
-    """The server that Django found, of several perhaps, as PostgreSQL's programs are told."""
-    connection.ensure_connection()
-    info = connection.connection.info
-    told = {"host": info.host, "port": info.port, "user": info.user, "database": info.dbname}
-    secure = connection.settings_dict["OPTIONS"]
-    tls = {name: secure[name] for name in ("sslmode", "sslrootcert") if name in secure}
-    known = {**told, **tls, "password": info.password}
-    return {f"PG{name.upper()}": str(value) for name, value in known.items() if value}

@@ -131,7 +131,14 @@ def _files(task_id: str, size: int) -> Removal:
 
 
 def _remove_files(task_id: str) -> bool:
-    return _removable().filter(pk=task_id).exists() and archive.remove(task_id)
+    """The row first: wherever it comes to be read, it promises no file that has gone."""
+    rows = _removable().filter(pk=task_id)
+    task = rows.only("result").first()
+    if task is None:
+        return False
+    if task.result.get("artifacts") and not rows.update(result=task.result | {"artifacts": []}):
+        return False
+    return archive.remove(task_id)
 
 
 def _with_files() -> set[str]:

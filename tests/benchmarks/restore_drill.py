@@ -40,7 +40,7 @@ def main(kind: str) -> None:
         size = sum(file.stat().st_size for file in backup.rglob("*") if file.is_file())
         say("size", f"{size / 1e6:.1f} MB", 0)
         with running(database_url=new_url, datasets_dir=folder / "data") as new:
-            told, took_s = timed(lambda: new.manage("restore", str(backup)))
+            told, took_s = timed(lambda: new.manage("restore", str(backup), "--replace"))
             say("restore", told, took_s)
             new.token = token
             new.start(workers=1)

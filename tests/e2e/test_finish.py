@@ -73,7 +73,7 @@ def test_a_task_that_ran_when_the_backup_was_made_is_finished_early_elsewhere(
     platform.client.final(task_id)
 
     with running(database_url=None, datasets_dir=tmp_path / "datasets", EVALUATOR="qlib") as other:
-        assert "1 that ran are pending again" in other.manage("restore", str(backup))
+        assert "1 that ran are pending again" in other.manage("restore", str(backup), "--replace")
         other.token = platform.token
         other.start()
         until(

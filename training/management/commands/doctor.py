@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -31,6 +32,10 @@ from training.work import queue
 OK, WARN, FAIL = "ok", "warn", "FAIL"
 CLOCKS_APART_S = 5.0
 LITTLE_SPACE = 0.05
+NO_SPACE = 100 * 1024**2
+SHORTEST_KEY = 32
+ENVIRONMENT = Path("/etc/qlib-platform/environment")
+UNHEARD = timedelta(minutes=1)
 UNNAMED = "not named"
 OLDEST_POSTGRES = 130_000
 EXPORT_WITHIN = timedelta(hours=1)
@@ -63,11 +68,16 @@ class Command(BaseCommand):
     def handle(self, *, backups: Path | None, **_: Any) -> None:
         """All findings, the ill ones with their cure."""
         ill = 0
+        seen = set()
         looks: list[Callable[[], Findings]] = [*LOOKS]
         if backups:
             looks.append(partial(_backups, backups))
         for look in looks:
             for finding in _insist(look):
+                # A database that is away is met by each look.
+                if finding in seen:
+                    continue
+                seen.add(finding)
                 self.stdout.write(f"{finding.state:4}  {finding.part:9} {finding.text}")
                 if finding.state != OK:
                     self.stdout.write(f"{'':16}cure: {finding.cure}")
@@ -99,10 +109,22 @@ def _settings() -> Findings:
     if not settings.HTTPS and set(settings.ALLOWED_HOSTS) - {"localhost", "127.0.0.1", "[::1]"}:
         cure = "serve by nginx with TLS (deploy/README.md) and set PLATFORM_HTTPS=true"
         yield Finding(WARN, "settings", "passwords and tokens travel in clear text", cure)
-    key = settings.STATE_DIR / "secret.key"
-    if key.exists() and key.stat().st_mode & 0o077:
-        yield Finding(FAIL, "settings", f"others may read {key}", f"chmod 600 {key}")
+    for secret in (settings.STATE_DIR / "secret.key", ENVIRONMENT):
+        if _mode(secret) & 0o077:
+            yield Finding(FAIL, "settings", f"others may read {secret}", f"chmod 600 {secret}")
+    if len(settings.SECRET_KEY) < SHORTEST_KEY:
+        text = f"PLATFORM_SECRET_KEY has {len(settings.SECRET_KEY)} characters and can be guessed"
+        cure = "set one of 50 random characters; everybody must sign in again then"
+        yield Finding(WARN, "settings", text, cure)
     yield Finding(OK, "settings", f"release {settings.RELEASE or UNNAMED}")
+
+
+def _mode(path: Path) -> int:
+    """Its rights; 0, if it is not there, or nobody but root may come so far."""
+    try:
+        return stat.S_IMODE(path.stat().st_mode)
+    except (FileNotFoundError, PermissionError):
+        return 0
 
 
 def _database() -> Findings:
@@ -118,6 +140,11 @@ def _database() -> Findings:
     if plan := executor.migration_plan(executor.loader.graph.leaf_nodes()):
         text = f"{len(plan)} migrations are not applied"
         yield Finding(FAIL, "database", text, "run manage.py migrate")
+    loader = executor.loader
+    if newer := sorted(loader.applied_migrations.keys() - loader.disk_migrations.keys()):
+        text = f"it is of a newer release: {'.'.join(newer[-1])} is not known here"
+        cure = "well after a rollback by one release; else install the newer release"
+        yield Finding(WARN, "database", text, cure)
     apart = abs((_database_now() - timezone.now()).total_seconds())
     if apart > CLOCKS_APART_S:
         text = f"its clock and this machine's are {apart:.0f} s apart"
@@ -155,8 +182,15 @@ def _folders() -> Findings:
             continue
         usage = shutil.disk_usage(there)
         if usage.free < usage.total * LITTLE_SPACE:
+            state = FAIL if usage.free < NO_SPACE else WARN
             text = f"{folder} has {usage.free / 1e9:.1f} GB left"
-            yield Finding(WARN, "folders", text, "run manage.py maintain, or give it more space")
+            yield Finding(state, "folders", text, "run manage.py maintain, or give it more space")
+    if settings.ACCEL_PREFIX:
+        for folder in (settings.ARTIFACTS_DIR, settings.ARTIFACTS_DIR.parent):
+            # By group or as anybody, it need only pass: it is told the whole path.
+            if folder.exists() and not _mode(folder) & 0o011:
+                text = f"nginx can't pass {folder}: it answers downloads with 403"
+                yield Finding(FAIL, "folders", text, f"chmod g+x {folder}")
     yield Finding(OK, "folders", f"state in {settings.STATE_DIR}")
 
 
@@ -181,8 +215,19 @@ def _datasets() -> Findings:
         if not place.is_dir():
             cure = f"copy it here, or import it again: {place}"
             yield Finding(FAIL, "datasets", f"{row.name}: its version is not here", cure)
+        elif missing := _missing_files(place, row.manifest):
+            cure = f"copy them here from a backup or another machine: {place}"
+            yield Finding(FAIL, "datasets", f"{row.name}: {missing} of its files are missing", cure)
         else:
             yield Finding(OK, "datasets", f"{row.name} to {row.last_day}, version {row.version}")
+
+
+def _missing_files(place: Path, manifest: dict[str, Any]) -> int:
+    """Of the calendar, the manifest, and one file for each instrument and field."""
+    columns = (len(manifest["instruments"]) + len(manifest["benchmarks"])) * len(manifest["fields"])
+    there = sum(1 for _ in place.glob("features/*/*.day.bin"))
+    others = (place / "manifest.json", place / "calendars/day.txt")
+    return max(columns - there, 0) + sum(not one.is_file() for one in others)
 
 
 def _workers() -> Findings:
@@ -214,14 +259,20 @@ def _waiting() -> Any:
 
 
 def _leases() -> Findings:
-    """What the reconciler would have mended if there was one."""
+    """What the reconciler would have mended if there was one: it leaves no other sign of life."""
+    cure = "start the reconciler: systemctl start qlib-reconcile, or manage.py reconcile"
     late = Now() - 2 * settings.LEASE - timedelta(seconds=settings.RECONCILE_EVERY_S)
     over = TrainingTask.objects.filter(Q(lease_until__lt=late), status=Status.RUNNING).count()
     if over:
-        cure = "start the reconciler: systemctl start qlib-reconcile, or manage.py reconcile"
         yield Finding(FAIL, "leases", f"{over} tasks lost their worker and nobody acts", cure)
     else:
         yield Finding(OK, "leases", "all are kept")
+    waiting = TrainingTask.objects.filter(status=Status.PENDING, created_at__lt=Now() - UNHEARD)
+    names = set(waiting.values_list("queue", flat=True))
+    for told in queue.overview() if names else []:
+        if told["name"] in names and not told["waiting"]:
+            text = f"tasks of queue {told['name']} wait, and nobody rings for them"
+            yield Finding(WARN, "rings", text, cure)
 
 
 def _export() -> Findings:

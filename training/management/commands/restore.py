@@ -4,8 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import Error
 
 from training import backups
+from training.dumps import NoBackup
 
 
 class Command(BaseCommand):
@@ -19,11 +21,17 @@ class Command(BaseCommand):
         parser.add_argument("backup", type=Path)
         parser.add_argument("--verify", action="store_true", help="look only, change nothing")
 
-    def handle(self, *, backup: Path, verify: bool, **_: Any) -> None:
+        parser.add_argument(
+            "--replace", action="store_true", help="also over what the database has"
+        )
+
+    def handle(self, *, backup: Path, verify: bool, replace: bool, **_: Any) -> None:
         """Exit code 1 and the faults, if there are any."""
         try:
-            report = backups.verify(backup) if verify else backups.restore(backup)
-        except backups.NoBackup as error:
+            report = (
+                backups.verify(backup) if verify else backups.restore(backup, replacing=replace)
+            )
+        except (NoBackup, Error) as error:
             raise CommandError(str(error)) from error
         for fault in report.faults:
             self.stderr.write(fault)
