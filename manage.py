@@ -8,7 +8,7 @@ import sys
 def main() -> None:
     """Run a management command."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "qlibplatform.settings")
-    if "migrate" in sys.argv[1:2]:
+    if sys.argv[1:2] in (["migrate"], ["restore"]):
         # An index over many rows takes longer than any request may.
         os.environ.setdefault("PLATFORM_STATEMENT_TIMEOUT_MS", "0")
     from django.core.management import execute_from_command_line
