@@ -26,29 +26,56 @@ COMMAND="${1:-}"
 [ $# -gt 0 ] && shift
 OPT=/opt/qlib-platform ETC=/etc/qlib-platform STATE=/var/lib/qlib-platform BACKUPS=/var/backups/qlib-platform
 UNITS=/etc/systemd/system
-HOST="$(hostname -f 2>/dev/null || hostname)" WORKERS=cpu-1 SETS="base worker" DRY= PURGE=
+HOST="$(hostname -f 2>/dev/null || hostname)" WORKERS=cpu-1 SETS="base worker" DRY="" PURGE=""
 CERTIFICATE="$ETC/tls.crt" KEY="$ETC/tls.key" PYTHON=python3
 # An upgrade is given no options: it keeps to what was chosen before.
 # shellcheck source=/dev/null
 [ ! -r "$ETC/choices" ] || . "$ETC/choices"
+refuse() { printf '%s\n' "$@" >&2; exit 2; }
 while [ $# -gt 0 ]; do
     case "$1" in
-        --host) HOST="$2"; shift ;;
-        --workers) WORKERS="$2"; shift ;;
+        --host | --workers | --certificate | --key | --python)
+            # An option in the place of a value would be swallowed, and --dry-run is one.
+            case "${2:-}" in '' | -*) refuse "$1 needs a value." ;; esac
+            name="${1#--}"
+            printf -v "${name^^}" %s "$2"
+            shift
+            ;;
         --models) SETS="$SETS models" ;;
         --s3) SETS="$SETS s3" ;;
-        --certificate) CERTIFICATE="$2"; shift ;;
-        --key) KEY="$2"; shift ;;
-        --python) PYTHON="$2"; shift ;;
         --dry-run) DRY=1 ;;
         --purge) PURGE=1 ;;
         *) echo "There is no option $1." >&2; usage >&2; exit 2 ;;
     esac
     shift
 done
+# Paths are kept, and read from elsewhere; a link stays one, for renewed certificates stand behind it.
+CERTIFICATE="$(realpath -sm -- "$CERTIFICATE")" KEY="$(realpath -sm -- "$KEY")"
+[[ "$PYTHON" != */* ]] || PYTHON="$(realpath -sm -- "$PYTHON")"
 
 RELEASE="$(git -C "$SOURCE" rev-parse --short=12 HEAD 2>/dev/null || cat "$SOURCE/RELEASE" 2>/dev/null || echo unnamed)"
 NEW="$OPT/releases/$RELEASE"
+
+# What an installation would stumble over half-way, such as a name with a space in nginx's settings.
+check() {
+    local file queue='(cpu|torch|gpu)-[0-9]+'
+    [[ "$HOST" =~ ^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$ ]] || refuse "--host: '$HOST' is no host's name."
+    [[ "$WORKERS" =~ ^$queue(,$queue)*$ ]] || refuse "--workers: '$WORKERS' is no list of units such as cpu-1,gpu-1: a queue (cpu, torch, gpu) and a number."
+    check_python
+    [ "$COMMAND" = all ] || return 0
+    for file in "$CERTIFICATE" "$KEY"; do
+        [[ "$file" =~ ^/[A-Za-z0-9/._@+=,-]+$ ]] || refuse "'$file' is no path that nginx's settings can hold."
+    done
+    if [ "$CERTIFICATE $KEY" != "$ETC/tls.crt $ETC/tls.key" ]; then
+        for file in "$CERTIFICATE" "$KEY"; do [ -r "$file" ] || refuse "There is no file $file to be read (--certificate, --key)."; done
+    fi
+}
+# Debian's own may be missing yet: it is one of the packages.
+check_python() {
+    [ "$PYTHON" != python3 ] || command -v python3 >/dev/null || return 0
+    "$PYTHON" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null ||
+        refuse "Python 3.11 or 3.12 is needed, and $PYTHON is none: name one by --python."
+}
 
 OWED=
 step() { printf '\n== %s\n' "$*"; }
@@ -275,7 +302,9 @@ doctor() {
 BASE_PACKAGES=(python3 python3-venv git openssl libgomp1)
 case "$COMMAND" in
     all)
+        check
         packages "${BASE_PACKAGES[@]}" postgresql redis-server nginx
+        check_python
         user_and_folders; release; environment; choices; manage_command; database; redis
         # The new release's tables first: expand, then switch; what is to go, goes with the release after.
         step "Tables are made by release $RELEASE"
@@ -286,7 +315,9 @@ case "$COMMAND" in
         ;;
     worker)
         [ -n "$DRY" ] || [ -e "$ETC/environment" ] || { echo "Copy $ETC/environment from the first machine (0600), with the addresses of its PostgreSQL and Redis." >&2; exit 1; }
+        check
         packages "${BASE_PACKAGES[@]}"
+        check_python
         user_and_folders; release; choices; manage_command; switch "$NEW"; units; start worker; tidy; doctor
         ;;
     rollback)

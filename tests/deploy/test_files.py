@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 import psycopg
 import pytest
 import yaml
+from django.conf import settings
 from django.core.management import get_commands, load_command_class
 from django.urls import Resolver404, resolve
 
@@ -54,13 +55,14 @@ def manage(words):
     parser.parse_args(words[1:])
 
 
-def install(*words):
+def install(*words, script=DEPLOY / "install.sh"):
     return subprocess.run(
-        ["bash", DEPLOY / "install.sh", *words],
+        ["bash", script, *words],
         capture_output=True,
         text=True,
         check=False,
-        env={"PATH": os.environ["PATH"]},
+        # A python3 that the platform runs on.
+        env={"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
     )
 
 
@@ -271,8 +273,8 @@ def test_the_purge_drops_a_database_that_somebody_is_connected_to():
                 reconciler.execute("SELECT 1")
 
 
-def plan_of(command, place):
-    """What a copy of the installer would do whose settings, releases and units are in a place."""
+def installer_of(place):
+    """A copy of the installer whose settings, releases and units are in a place."""
     script = shutil.copytree(DEPLOY, place / "deploy") / "install.sh"
     text = script.read_text()
     for name, usual in {
@@ -283,13 +285,14 @@ def plan_of(command, place):
         assert f"{name}={usual}" in text
         text = text.replace(f"{name}={usual}", f"{name}={place}")
     script.write_text(text)
-    return subprocess.run(
-        ["bash", script, command, "--dry-run"],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={"PATH": os.environ["PATH"]},
-    ).stdout
+    return script
+
+
+def plan_of(command, place, *words):
+    """What such a copy would do."""
+    done = install(command, "--dry-run", *words, script=installer_of(place))
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def enable(place, target, *units):
@@ -409,6 +412,72 @@ def test_what_it_does_not_know_it_does_not_guess(words):
 
     assert done.returncode == 2
     assert "install.sh COMMAND" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--workers", "--dry-run"],
+        ["--dry-run", "--host"],
+        ["--dry-run", "--host", ""],
+        ["--dry-run", "--host", "a b"],
+        ["--dry-run", "--host", "x;rm"],
+        ["--dry-run", "--host", "https://qlib.example.org"],
+        ["--dry-run", "--workers", "foo-1"],
+        ["--dry-run", "--workers", "cpu"],
+        ["--dry-run", "--workers", "cpu-1,,cpu-2"],
+        ["--dry-run", "--python", "python9"],
+        ["--dry-run", "--python", "/bin/true/python3"],
+        ["--dry-run", "--certificate", "/nowhere.pem", "--key", "/nowhere.key"],
+        ["--dry-run", "--certificate", "/etc/hostname", "--key", "/nowhere.key"],
+        ["--dry-run", "--certificate", "/etc/hostname"],
+        ["--dry-run", "--certificate", "/nowhere;x", "--key", "/etc/hostname"],
+    ],
+)
+def test_a_value_that_can_not_be_right_is_refused_before_anything_is_done(words, tmp_path):
+    done = install("all", *words, script=installer_of(tmp_path))
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert len(done.stderr.splitlines()) == 1
+    assert any(word in done.stderr for word in words if word)
+
+
+@pytest.mark.parametrize("command", ["rollback", "uninstall"])
+def test_what_is_not_used_stops_nobody_from_going_back(command, tmp_path):
+    (tmp_path / "choices").write_text("PYTHON=python9\nCERTIFICATE=/nowhere\n")
+
+    assert plan_of(command, tmp_path)
+
+
+def test_the_installer_knows_the_queues(tmp_path):
+    workers = ",".join(f"{queue}-1" for queue in settings.QUEUES)
+
+    assert f"worker@{settings.QUEUES[-1]}-1.service" in plan_of(
+        "worker", tmp_path, "--workers", workers
+    )
+
+
+@pytest.mark.parametrize("version", [(3, 10), (3, 13)])
+def test_a_python_that_the_platform_does_not_run_on_is_refused_at_once(version, tmp_path):
+    python = tmp_path / "python3"
+    stand_in = f"import sys; sys.version_info = {version}; exec(sys.argv[2])"
+    python.write_text(f"#!/bin/sh\nexec {sys.executable} -c '{stand_in}' \"$@\"\n")
+    python.chmod(0o755)
+
+    done = install("all", "--dry-run", "--python", python, script=installer_of(tmp_path))
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--python" in done.stderr
+
+
+def test_files_are_named_from_where_one_stands(tmp_path, monkeypatch):
+    for name in ("chain.pem", "key.pem"):
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+
+    plan = plan_of("all", tmp_path, "--certificate", "chain.pem", "--key", "key.pem")
+
+    assert "openssl req" not in plan
 
 
 # ── The other files ─────────────────────────────────────────────────────────────────────
