@@ -68,8 +68,12 @@ check() {
     done
     if [ "$CERTIFICATE $KEY" != "$ETC/tls.crt $ETC/tls.key" ]; then
         for file in "$CERTIFICATE" "$KEY"; do [ -r "$file" ] || refuse "There is no file $file to be read (--certificate, --key)."; done
+        if command -v openssl >/dev/null && [ "$(public_key x509 -pubkey -noout -in "$CERTIFICATE")" != "$(public_key pkey -pubout -passin pass: -in "$KEY")" ]; then
+            refuse "The key in $KEY is not that of the certificate in $CERTIFICATE, or cannot be read without a password."
+        fi
     fi
 }
+public_key() { openssl "$@" 2>/dev/null || echo "$1 failed"; }
 # Debian's own may be missing yet: it is one of the packages.
 check_python() {
     [ "$PYTHON" != python3 ] || command -v python3 >/dev/null || return 0
@@ -227,14 +231,26 @@ units() {
     systemd daemon-reload
 }
 
-nginx_site() {
-    step "nginx: TLS, limits, sockets and files for https://$HOST"
-    if [ ! -e "$CERTIFICATE" ]; then
-        echo "   a certificate that browsers warn of, until --certificate and --key name a real one"
-        run openssl req -x509 -newkey rsa:2048 -nodes -days 825 -subj "/CN=$HOST" \
-            -addext "subjectAltName=DNS:$HOST" -keyout "$KEY" -out "$CERTIFICATE"
+# Made at the usual place only, and over nothing that somebody brought: a key that is lost cannot be had again.
+certificate() {
+    [ "$CERTIFICATE $KEY" = "$ETC/tls.crt $ETC/tls.key" ] || return 0
+    if [ -e "$CERTIFICATE" ]; then
+        # One that signs itself is ours. It is made anew for another name, with its key.
+        [ "$(of_certificate -subject_hash)" = "$(of_certificate -issuer_hash)" ] || return 0
+        if [ -e "$KEY" ] && [[ "$(of_certificate -checkhost "$HOST")" == *"does match"* ]]; then return; fi
+    fi
+    echo "   a certificate for $HOST that browsers warn of, until --certificate and --key name a real one"
+    if [ ! -e "$KEY" ]; then
+        run openssl genrsa -out "$KEY" 2048
         run chmod 0600 "$KEY"
     fi
+    run openssl req -x509 -days 825 -subj "/CN=$HOST" -addext "subjectAltName=DNS:$HOST" -key "$KEY" -out "$CERTIFICATE"
+}
+of_certificate() { openssl x509 -noout -in "$CERTIFICATE" "$@"; }
+
+nginx_site() {
+    step "nginx: TLS, limits, sockets and files for https://$HOST"
+    certificate
     run usermod -a -G qlib www-data
     sed -e "s#@HOST@#$HOST#g" -e "s#@CERTIFICATE@#$CERTIFICATE#" -e "s#@CERTIFICATE_KEY@#$KEY#" \
         -e "s#@STATE_DIR@#$STATE#" "$SOURCE/deploy/nginx.conf" |

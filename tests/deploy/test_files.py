@@ -21,6 +21,7 @@ from django.core.management import get_commands, load_command_class
 from django.urls import Resolver404, resolve
 
 from tests import postgres
+from tests.deploy.test_nginx import make_certificate
 from tests.e2e import databases
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -275,7 +276,7 @@ def test_the_purge_drops_a_database_that_somebody_is_connected_to():
 
 def installer_of(place):
     """A copy of the installer whose settings, releases and units are in a place."""
-    script = shutil.copytree(DEPLOY, place / "deploy") / "install.sh"
+    script = shutil.copytree(DEPLOY, place / "deploy", dirs_exist_ok=True) / "install.sh"
     text = script.read_text()
     for name, usual in {
         "OPT": "/opt/qlib-platform",
@@ -293,6 +294,15 @@ def plan_of(command, place, *words):
     done = install(command, "--dry-run", *words, script=installer_of(place))
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def do(place, steps, *words):
+    """Let such a copy do some of its steps, and nothing else."""
+    script = installer_of(place)
+    functions, mark, _ = script.read_text().partition("BASE_PACKAGES=(")
+    assert mark
+    script.write_text(f"{functions}\n{steps}\n")
+    return install("all", *words, script=script)
 
 
 def enable(place, target, *units):
@@ -471,13 +481,74 @@ def test_a_python_that_the_platform_does_not_run_on_is_refused_at_once(version, 
 
 
 def test_files_are_named_from_where_one_stands(tmp_path, monkeypatch):
-    for name in ("chain.pem", "key.pem"):
-        (tmp_path / name).touch()
-    monkeypatch.chdir(tmp_path)
+    (tmp_path / "brought").mkdir()
+    make_certificate(tmp_path / "brought")
+    monkeypatch.chdir(tmp_path / "brought")
 
-    plan = plan_of("all", tmp_path, "--certificate", "chain.pem", "--key", "key.pem")
+    plan = plan_of("all", tmp_path, "--certificate", "tls.crt", "--key", "./tls.key")
 
-    assert "openssl req" not in plan
+    assert "run: openssl" not in plan
+
+
+def test_a_key_of_another_certificate_is_refused(tmp_path):
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        make_certificate(tmp_path / name)
+    named = ["--certificate", tmp_path / "one/tls.crt", "--key", tmp_path / "other/tls.key"]
+
+    done = install("all", "--dry-run", *named, script=installer_of(tmp_path))
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "is not that of" in done.stderr
+
+
+def names(certificate):
+    return subprocess.check_output(
+        ["openssl", "x509", "-noout", "-ext", "subjectAltName", "-in", certificate], text=True
+    )
+
+
+def test_a_certificate_is_made_and_follows_the_host_and_its_key_stays(tmp_path):
+    for host in ("a.example.org", "b.example.org", "b.example.org"):
+        before = [file.read_bytes() for file in tmp_path.glob("tls.*")]
+        assert do(tmp_path, "certificate", "--host", host).returncode == 0
+        assert f"DNS:{host}\n" in names(tmp_path / "tls.crt")
+        assert not before or (tmp_path / "tls.key").read_bytes() in before
+
+    assert (tmp_path / "tls.crt").read_bytes() in before
+    assert (tmp_path / "tls.key").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_certificate_that_somebody_brought_is_never_written_over(tmp_path):
+    make_certificate(tmp_path)
+    subprocess.run(
+        ["openssl", "req", "-new", "-key", "tls.key", "-subj", "/CN=brought", "-out", "request"],
+        cwd=tmp_path, check=True,
+    )  # fmt: skip
+    subprocess.run(
+        ["openssl", "x509", "-req", "-in", "request", "-CA", "tls.crt", "-CAkey", "tls.key",
+         "-CAcreateserial", "-out", "brought.crt"], cwd=tmp_path, check=True,
+    )  # fmt: skip
+    brought = (tmp_path / "brought.crt").rename(tmp_path / "tls.crt").read_bytes()
+
+    assert do(tmp_path, "certificate", "--host", "qlib.example.org").returncode == 0
+
+    assert (tmp_path / "tls.crt").read_bytes() == brought
+
+
+def test_a_key_stays_though_the_name_of_its_certificate_is_mistyped(tmp_path):
+    (tmp_path / "real").mkdir()
+    make_certificate(tmp_path / "real")
+    key = tmp_path / "real/tls.key"
+    before = key.read_bytes()
+    named = ["--certificate", tmp_path / "real/tsl.crt", "--key", key]
+
+    assert do(tmp_path, "check; certificate", *named).returncode == 2
+    # Kept by a run before, and mistyped then.
+    assert do(tmp_path, "certificate", *named).returncode == 0
+
+    assert key.read_bytes() == before
+    assert not (tmp_path / "real/tsl.crt").exists()
 
 
 # ── The other files ─────────────────────────────────────────────────────────────────────
