@@ -158,9 +158,23 @@ release() {
     run touch "$NEW/.complete"
 }
 
+# allow SETTING NAME: the name is put into the list, before what is there: what is not in it is answered with 400.
+allow() {
+    local there; there="$(setting "$1")"
+    case ",$there," in *",$2,"* | *",.${2#*.},"* | *',*,'*) return ;; esac
+    echo "   but $1 gets $2 too"
+    grep -q "^$1=" "$ETC/environment" || [ -n "$DRY" ] || echo "$1=" >> "$ETC/environment"
+    run sed -i "s#^$1=.*#$1=$2${there:+,$there}#" "$ETC/environment"
+}
+
 environment() {
     step "Settings in $ETC/environment"
-    if [ -e "$ETC/environment" ]; then echo "   are there already, and stay"; return; fi
+    if [ -e "$ETC/environment" ]; then
+        echo "   are there already, and stay"
+        allow PLATFORM_ALLOWED_HOSTS "$HOST"
+        allow PLATFORM_ALLOWED_ORIGINS "https://$HOST"
+        return
+    fi
     sed -e "s/@SECRET_KEY@/$(secret)$(secret)/" -e "s/@DATABASE_PASSWORD@/$(secret)/" \
         -e "s/@REDIS_PASSWORD@/$(secret)/" -e "s/@HOST@/$HOST/g" "$SOURCE/deploy/environment" |
         write "$ETC/environment" 0600 root:root

@@ -519,6 +519,31 @@ def test_a_certificate_is_made_and_follows_the_host_and_its_key_stays(tmp_path):
     assert (tmp_path / "tls.key").stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.parametrize(
+    ("there", "allowed"),
+    [
+        ("PLATFORM_ALLOWED_HOSTS=old.org,localhost", "new.example.org,old.org,localhost"),
+        ("PLATFORM_ALLOWED_HOSTS=localhost,new.example.org", "localhost,new.example.org"),
+        ("PLATFORM_ALLOWED_HOSTS=.example.org", ".example.org"),
+        ("PLATFORM_ALLOWED_HOSTS=*", "*"),
+        ("PLATFORM_ALLOWED_HOSTS=", "new.example.org"),
+        ("PLATFORM_HTTPS=true", "new.example.org"),
+    ],
+)  # fmt: skip
+def test_another_host_is_allowed_too(tmp_path, there, allowed):
+    file = tmp_path / "environment"
+    file.write_text(f"PLATFORM_SECRET_KEY=x\n{there}\nPLATFORM_ALLOWED_ORIGINS=https://old.org\n")
+
+    for _ in range(2):
+        done = do(tmp_path, "environment", "--host", "new.example.org")
+        assert done.returncode == 0, done.stderr
+
+    told = dict(line.split("=") for line in file.read_text().splitlines())
+    assert told["PLATFORM_ALLOWED_HOSTS"] == allowed
+    assert told["PLATFORM_ALLOWED_ORIGINS"] == "https://new.example.org,https://old.org"
+    assert told["PLATFORM_SECRET_KEY"] == "x"
+
+
 def test_a_certificate_that_somebody_brought_is_never_written_over(tmp_path):
     make_certificate(tmp_path)
     subprocess.run(
