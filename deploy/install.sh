@@ -53,7 +53,8 @@ done
 CERTIFICATE="$(realpath -sm -- "$CERTIFICATE")" KEY="$(realpath -sm -- "$KEY")"
 [[ "$PYTHON" != */* ]] || PYTHON="$(realpath -sm -- "$PYTHON")"
 
-RELEASE="$(git -C "$SOURCE" rev-parse --short=12 HEAD 2>/dev/null || cat "$SOURCE/RELEASE" 2>/dev/null || echo unnamed)"
+# A checkout may be another user's; git names no commit of such a one unless it is told to.
+RELEASE="$(git -c safe.directory='*' -C "$SOURCE" rev-parse --short=12 HEAD 2>/dev/null || cat "$SOURCE/RELEASE" 2>/dev/null || true)"
 NEW="$OPT/releases/$RELEASE"
 
 # What an installation would stumble over half-way, such as a name with a space in nginx's settings.
@@ -62,6 +63,8 @@ check() {
     [[ "$HOST" =~ ^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$ ]] || refuse "--host: '$HOST' is no host's name."
     [[ "$WORKERS" =~ ^$queue(,$queue)*$ ]] || refuse "--workers: '$WORKERS' is no list of units such as cpu-1,gpu-1: a queue (cpu, torch, gpu) and a number."
     check_python
+    # Two releases of one name would be taken for each other.
+    [[ "$RELEASE" =~ ^[A-Za-z0-9._-]+$ ]] || refuse "$SOURCE is no checkout whose commit git can name; without git, write a name into $SOURCE/RELEASE."
     [ "$COMMAND" = all ] || return 0
     for file in "$CERTIFICATE" "$KEY"; do
         [[ "$file" =~ ^/[A-Za-z0-9/._@+=,-]+$ ]] || refuse "'$file' is no path that nginx's settings can hold."

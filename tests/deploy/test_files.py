@@ -56,14 +56,14 @@ def manage(words):
     parser.parse_args(words[1:])
 
 
-def install(*words, script=DEPLOY / "install.sh"):
+def install(*words, script=DEPLOY / "install.sh", **environment):
     return subprocess.run(
         ["bash", script, *words],
         capture_output=True,
         text=True,
         check=False,
         # A python3 that the platform runs on.
-        env={"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        env={"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **environment},
     )
 
 
@@ -286,6 +286,7 @@ def installer_of(place):
         assert f"{name}={usual}" in text
         text = text.replace(f"{name}={usual}", f"{name}={place}")
     script.write_text(text)
+    (place / "RELEASE").write_text("tested")
     return script
 
 
@@ -371,14 +372,14 @@ def test_an_upgrade_leaves_the_release_before_it_and_no_older_one(tmp_path, comm
 
 
 def test_the_same_release_again_keeps_the_one_before_it(tmp_path):
-    for name in ("unnamed", "older", "oldest"):
+    for name in ("tested", "older", "oldest"):
         (tmp_path / "releases" / name).mkdir(parents=True)
-    (tmp_path / "current").symlink_to(tmp_path / "releases" / "unnamed")
+    (tmp_path / "current").symlink_to(tmp_path / "releases" / "tested")
     (tmp_path / "previous").symlink_to(tmp_path / "releases" / "older")
 
     plan = plan_of("all", tmp_path)
 
-    assert "== Release unnamed in" in plan
+    assert "== Release tested in" in plan
     assert re.findall(r"rm -rf \S*/releases/(old\w*)", plan) == ["oldest"]
 
 
@@ -517,6 +518,32 @@ def test_a_certificate_is_made_and_follows_the_host_and_its_key_stays(tmp_path):
 
     assert (tmp_path / "tls.crt").read_bytes() in before
     assert (tmp_path / "tls.key").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_release_has_the_name_of_its_commit_whoever_owns_the_checkout(tmp_path):
+    script = installer_of(tmp_path)
+    (tmp_path / "RELEASE").unlink()
+    who = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
+    git = ["git", "-C", tmp_path]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, *who, "commit", "-q", "--allow-empty", "-m", "x"], check=True)
+    commit = subprocess.check_output([*git, "rev-parse", "--short=12", "HEAD"], text=True).strip()
+
+    # git's own switch for its tests: it takes every checkout for another user's.
+    done = install("all", "--dry-run", script=script, GIT_TEST_ASSUME_DIFFERENT_OWNER="1")
+
+    assert done.returncode == 0, done.stderr
+    assert f"== Release {commit} in" in done.stdout
+
+
+def test_files_without_a_name_are_no_release(tmp_path):
+    script = installer_of(tmp_path)
+    (tmp_path / "RELEASE").unlink()
+
+    done = install("all", "--dry-run", script=script)
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"{tmp_path}/RELEASE" in done.stderr
 
 
 @pytest.mark.parametrize(
