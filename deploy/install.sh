@@ -13,6 +13,7 @@ install.sh COMMAND [OPTION]…
 What is chosen by options is kept in /etc/qlib-platform/choices: an upgrade needs none of them.
   --host NAME       the name under which browsers come (default: this machine's)
   --workers LIST    units to run, such as cpu-1,cpu-2,torch-1 (default: cpu-1)
+  --webs N          web processes, at most 9 (default: 1)
   --models          install XGBoost and CatBoost too
   --s3              install what artifacts in an S3-compatible store need
   --certificate FILE --key FILE    TLS; without, one is made that browsers warn of
@@ -26,7 +27,7 @@ COMMAND="${1:-}"
 [ $# -gt 0 ] && shift
 OPT=/opt/qlib-platform ETC=/etc/qlib-platform STATE=/var/lib/qlib-platform BACKUPS=/var/backups/qlib-platform
 UNITS=/etc/systemd/system
-HOST="$(hostname -f 2>/dev/null || hostname)" WORKERS=cpu-1 SETS="base worker" DRY="" PURGE=""
+HOST="$(hostname -f 2>/dev/null || hostname)" WORKERS=cpu-1 WEBS=1 SETS="base worker" DRY="" PURGE=""
 CERTIFICATE="$ETC/tls.crt" KEY="$ETC/tls.key" PYTHON=python3
 # An upgrade is given no options: it keeps to what was chosen before.
 # shellcheck source=/dev/null
@@ -34,7 +35,7 @@ CERTIFICATE="$ETC/tls.crt" KEY="$ETC/tls.key" PYTHON=python3
 refuse() { printf '%s\n' "$@" >&2; exit 2; }
 while [ $# -gt 0 ]; do
     case "$1" in
-        --host | --workers | --certificate | --key | --python)
+        --host | --workers | --webs | --certificate | --key | --python)
             # An option in the place of a value would be swallowed, and --dry-run is one.
             case "${2:-}" in '' | -*) refuse "$1 needs a value." ;; esac
             name="${1#--}"
@@ -62,6 +63,7 @@ check() {
     local file queue='(cpu|torch|gpu)-[0-9]+'
     [[ "$HOST" =~ ^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$ ]] || refuse "--host: '$HOST' is no host's name."
     [[ "$WORKERS" =~ ^$queue(,$queue)*$ ]] || refuse "--workers: '$WORKERS' is no list of units such as cpu-1,gpu-1: a queue (cpu, torch, gpu) and a number."
+    [[ "$WEBS" =~ ^[1-9]$ ]] || refuse "--webs: '$WEBS' is no number from 1 to 9."
     check_python
     # Two releases of one name would be taken for each other.
     [[ "$RELEASE" =~ ^[A-Za-z0-9._-]+$ ]] || refuse "$SOURCE is no checkout whose commit git can name; without git, write a name into $SOURCE/RELEASE."
@@ -185,7 +187,7 @@ environment() {
 
 choices() {
     step "What was chosen, for the next upgrade, in $ETC/choices"
-    { for name in HOST WORKERS SETS CERTIFICATE KEY PYTHON; do printf '%s=%q\n' "$name" "${!name}"; done; } |
+    { for name in HOST WORKERS WEBS SETS CERTIFICATE KEY PYTHON; do printf '%s=%q\n' "$name" "${!name}"; done; } |
         write "$ETC/choices" 0644 root:root
 }
 
@@ -265,11 +267,20 @@ certificate() {
 }
 of_certificate() { openssl x509 -noout -in "$CERTIFICATE" "$@"; }
 
+# Before nginx sends anything there.
+sockets() {
+    step "The target, and sockets of $WEBS web processes"
+    local number units=()
+    for number in $(seq "$WEBS"); do units+=("qlib-web@$number.socket"); done
+    systemd enable --now qlib-platform.target "${units[@]}"
+}
+
 nginx_site() {
     step "nginx: TLS, limits, sockets and files for https://$HOST"
     certificate
     run usermod -a -G qlib www-data
-    sed -e "s#@HOST@#$HOST#g" -e "s#@CERTIFICATE@#$CERTIFICATE#" -e "s#@CERTIFICATE_KEY@#$KEY#" \
+    local webs; webs="$(for number in $(seq "$WEBS"); do printf '    server 127.0.0.1:800%s;\\n' "$number"; done)"
+    sed -e "s#^ *server 127.0.0.1:8001;#${webs%\\n}#" -e "s#@HOST@#$HOST#g" -e "s#@CERTIFICATE@#$CERTIFICATE#" -e "s#@CERTIFICATE_KEY@#$KEY#" \
         -e "s#@STATE_DIR@#$STATE#" "$SOURCE/deploy/nginx.conf" |
         write /etc/nginx/sites-available/qlib-platform 0644 root:root
     run ln -sfn /etc/nginx/sites-available/qlib-platform /etc/nginx/sites-enabled/qlib-platform
@@ -299,18 +310,23 @@ restart() {
 
 start() {
     step "Start, or restart with the new release"
-    local name workers=()
+    local name number workers=() webs=()
     for name in ${WORKERS//,/ }; do workers+=("qlib-worker@$name.service"); done
+    for number in $(seq "$WEBS"); do webs+=("qlib-web@$number.service"); done
     if [ "$1" = all ]; then
-        systemd enable --now qlib-platform.target qlib-web@1.socket qlib-maintain.timer qlib-backup.timer
+        systemd enable --now qlib-maintain.timer qlib-backup.timer
         systemd enable qlib-reconcile.service
     fi
     for name in "$UNITS"/multi-user.target.wants/qlib-worker@*.service; do
         name="${name##*/}"
         [[ " ${workers[*]} qlib-worker@*.service " == *" $name "* ]] || systemd disable --now "$name"
     done
+    for name in "$UNITS"/sockets.target.wants/qlib-web@[1-9].socket; do
+        name="${name##*/}"
+        [[ " ${webs[*]} qlib-web@[1-9].service " == *" ${name%.socket}.service "* ]] || systemd disable --now "$name"
+    done
     restart
-    [ "$1" != all ] || systemd start qlib-web@1.service qlib-reconcile.service
+    [ "$1" != all ] || systemd start "${webs[@]}" qlib-reconcile.service
     systemd start "${workers[@]}"
     for name in "${workers[@]}"; do systemd add-wants multi-user.target "$name"; done
 }
@@ -343,7 +359,7 @@ case "$COMMAND" in
         step "Tables are made by release $RELEASE"
         [ -e "$OPT/current" ] || switch "$NEW"
         if [ -z "$DRY" ]; then (set -a; . "$ETC/environment"; cd "$NEW"; setpriv --reuid qlib --regid qlib --init-groups .venv/bin/python manage.py migrate --noinput); else tables; fi
-        switch "$NEW"; units all; nginx_site; start all; tidy; doctor
+        switch "$NEW"; units all; sockets; nginx_site; start all; tidy; doctor
         printf '\nReady: https://%s/  First account: qlib-manage createsuperuser\n' "$HOST"
         ;;
     worker)

@@ -330,6 +330,7 @@ def test_an_upgrade_keeps_to_what_was_chosen(tmp_path):
 @pytest.mark.parametrize("command", ["all", "rollback"])
 def test_everything_that_runs_changes_its_release_the_web_one_after_the_other(tmp_path, command):
     enable(tmp_path, "sockets.target", "qlib-web@1.socket", "qlib-web@2.socket")
+    (tmp_path / "choices").write_text("WEBS=2\n")
 
     told = ordered(plan_of(command, tmp_path))
 
@@ -351,6 +352,37 @@ def test_a_worker_that_is_not_chosen_any_more_is_stopped_for_good(tmp_path):
     assert [words for words in told if "disable" in words] == [
         "disable --now qlib-worker@cpu-2.service"
     ]
+
+
+def test_web_processes_are_as_many_as_chosen_and_nginx_knows_each(tmp_path):
+    enable(
+        tmp_path, "sockets.target", "qlib-web@1.socket", "qlib-web@2.socket", "qlib-web@3.socket"
+    )
+    (tmp_path / "choices").write_text("WEBS=2\n")
+
+    plan = plan_of("all", tmp_path)
+
+    told = ordered(plan)
+    begin = told.index("enable --now qlib-platform.target qlib-web@1.socket qlib-web@2.socket")
+    assert (
+        begin
+        < told.index("reload-or-restart nginx")
+        < told.index("disable --now qlib-web@3.socket")
+    )
+    assert "start qlib-web@1.service qlib-web@2.service qlib-reconcile.service" in told
+    assert [words for words in told if "disable" in words] == ["disable --now qlib-web@3.socket"]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "ports"), [([], ["8001"]), (["--webs", "3"], ["8001", "8002", "8003"])]
+)
+def test_both_upstreams_have_a_line_for_each_web_process(tmp_path, chosen, ports):
+    """The site's text goes to the end of the tests' pipe, for `write` is replaced."""
+    steps = "write() { cat; }; run() { :; }; systemd() { :; }; certificate() { :; }; nginx_site"
+
+    site = do(tmp_path, steps, *chosen).stdout
+
+    assert re.findall(r"^    server 127\.0\.0\.1:(\d+);$", site, flags=re.MULTILINE) == ports * 2
 
 
 def test_a_first_installation_disables_no_worker(tmp_path):
@@ -437,6 +469,8 @@ def test_what_it_does_not_know_it_does_not_guess(words):
         ["--dry-run", "--workers", "foo-1"],
         ["--dry-run", "--workers", "cpu"],
         ["--dry-run", "--workers", "cpu-1,,cpu-2"],
+        ["--dry-run", "--webs", "0"],
+        ["--dry-run", "--webs", "10"],
         ["--dry-run", "--python", "python9"],
         ["--dry-run", "--python", "/bin/true/python3"],
         ["--dry-run", "--certificate", "/nowhere.pem", "--key", "/nowhere.key"],
