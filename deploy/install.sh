@@ -269,10 +269,10 @@ of_certificate() { openssl x509 -noout -in "$CERTIFICATE" "$@"; }
 
 # Before nginx sends anything there.
 sockets() {
-    step "The target, and sockets of $WEBS web processes"
+    step "Sockets of $WEBS web processes"
     local number units=()
     for number in $(seq "$WEBS"); do units+=("qlib-web@$number.socket"); done
-    systemd enable --now qlib-platform.target "${units[@]}"
+    systemd enable --now "${units[@]}"
 }
 
 nginx_site() {
@@ -313,11 +313,13 @@ start() {
     local name number workers=() webs=()
     for name in ${WORKERS//,/ }; do workers+=("qlib-worker@$name.service"); done
     for number in $(seq "$WEBS"); do webs+=("qlib-web@$number.service"); done
+    systemd enable --now qlib-platform.target
     if [ "$1" = all ]; then
-        systemd enable --now qlib-maintain.timer qlib-backup.timer
+        systemd reenable qlib-maintain.timer qlib-backup.timer
+        systemd start qlib-maintain.timer qlib-backup.timer
         systemd enable qlib-reconcile.service
     fi
-    for name in "$UNITS"/multi-user.target.wants/qlib-worker@*.service; do
+    for name in "$UNITS"/*.target.wants/qlib-worker@*.service; do
         name="${name##*/}"
         [[ " ${workers[*]} qlib-worker@*.service " == *" $name "* ]] || systemd disable --now "$name"
     done
@@ -327,8 +329,11 @@ start() {
     done
     restart
     [ "$1" != all ] || systemd start "${webs[@]}" qlib-reconcile.service
+    # Anew: earlier releases had them wanted by another target, which did not start them again with the rest.
+    # Not by reenable: it cannot do it for an instance of a template.
+    systemd disable "${workers[@]}"
+    systemd enable "${workers[@]}"
     systemd start "${workers[@]}"
-    for name in "${workers[@]}"; do systemd add-wants multi-user.target "$name"; done
 }
 
 # A release is over 1 GB; the one before stays for a rollback. Nothing runs from older ones now.

@@ -187,6 +187,35 @@ def test_a_unit_starts_a_command_that_there_is(unit):
         assert "-m qlibplatform.web --fd 3 qlibplatform.asgi:application" in line
 
 
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_the_target_stops_everything_and_starts_it_again(unit):
+    told = sections(unit)
+    if unit.suffix not in {".service", ".socket", ".timer"}:
+        return
+
+    assert told.get("Unit", "PartOf", fallback="") == "qlib-platform.target"
+    starts = unit.with_suffix(".timer").exists() or unit.with_suffix(".socket").exists()
+    if unit.suffix != ".service" or not starts:
+        assert "qlib-platform.target" in told["Install"]["WantedBy"].split()
+
+
+@pytest.mark.skipif(shutil.which("systemctl") is None, reason="systemctl")
+def test_a_worker_that_another_target_wanted_comes_to_ours(tmp_path):
+    units = shutil.copytree(DEPLOY / "systemd", tmp_path / "etc/systemd/system")
+    worker = "qlib-worker@cpu-1.service"
+    (units / "multi-user.target.wants").mkdir()
+    (units / "multi-user.target.wants" / worker).symlink_to(units / "qlib-worker@.service")
+
+    told = [words for words in ordered(plan_of("worker", tmp_path)) if "able qlib-worker" in words]
+    for words in told:
+        command = ["systemctl", f"--root={tmp_path}", *words.split()]
+        subprocess.run(command, check=True, capture_output=True)
+
+    assert [file.parent.name for file in units.glob("*/qlib-worker@*")] == [
+        "qlib-platform.target.wants"
+    ]
+
+
 def test_processes_are_hidden_from_all_but_the_worker():
     """A worker's own are not to be traced, and so it would not see them itself."""
     common = (DEPLOY / "systemd/qlib-.service.d/common.conf").read_text()
@@ -345,13 +374,16 @@ def test_everything_that_runs_changes_its_release_the_web_one_after_the_other(tm
 
 def test_a_worker_that_is_not_chosen_any_more_is_stopped_for_good(tmp_path):
     enable(tmp_path, "multi-user.target", "qlib-worker@cpu-1.service", "qlib-worker@cpu-2.service")
+    enable(tmp_path, "qlib-platform.target", "qlib-worker@cpu-3.service")
     (tmp_path / "choices").write_text("WORKERS=cpu-1\n")
 
     told = ordered(plan_of("worker", tmp_path))
 
-    assert [words for words in told if "disable" in words] == [
-        "disable --now qlib-worker@cpu-2.service"
+    assert [words for words in told if "disable --now" in words] == [
+        "disable --now qlib-worker@cpu-2.service",
+        "disable --now qlib-worker@cpu-3.service",
     ]
+    assert {"enable --now qlib-platform.target", "enable qlib-worker@cpu-1.service"} < set(told)
 
 
 def test_web_processes_are_as_many_as_chosen_and_nginx_knows_each(tmp_path):
@@ -363,14 +395,16 @@ def test_web_processes_are_as_many_as_chosen_and_nginx_knows_each(tmp_path):
     plan = plan_of("all", tmp_path)
 
     told = ordered(plan)
-    begin = told.index("enable --now qlib-platform.target qlib-web@1.socket qlib-web@2.socket")
+    begin = told.index("enable --now qlib-web@1.socket qlib-web@2.socket")
     assert (
         begin
         < told.index("reload-or-restart nginx")
         < told.index("disable --now qlib-web@3.socket")
     )
     assert "start qlib-web@1.service qlib-web@2.service qlib-reconcile.service" in told
-    assert [words for words in told if "disable" in words] == ["disable --now qlib-web@3.socket"]
+    assert [words for words in told if "disable --now" in words] == [
+        "disable --now qlib-web@3.socket"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -386,7 +420,7 @@ def test_both_upstreams_have_a_line_for_each_web_process(tmp_path, chosen, ports
 
 
 def test_a_first_installation_disables_no_worker(tmp_path):
-    assert "disable" not in plan_of("all", tmp_path)
+    assert "disable --now" not in plan_of("all", tmp_path)
 
 
 @pytest.mark.parametrize("command", ["all", "worker"])
