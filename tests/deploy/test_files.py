@@ -187,6 +187,21 @@ def test_a_unit_starts_a_command_that_there_is(unit):
         assert "-m qlibplatform.web --fd 3 qlibplatform.asgi:application" in line
 
 
+SERVICES = [unit for unit in UNITS if unit.suffix == ".service"]
+
+
+@pytest.mark.parametrize("unit", SERVICES, ids=lambda unit: unit.name)
+def test_what_a_unit_says_is_not_undone_by_what_holds_for_all(unit):
+    own = dict(sections(unit)["Service"])
+    common = dict(sections(DEPLOY / "systemd/qlib-.service.d/common.conf")["Service"])
+    # Of this one both hold.
+    common.pop("ReadWritePaths")
+
+    assert {**own, **common}.items() >= own.items()
+    lasts = "Restart" in own
+    assert own["Type"] == ("exec" if lasts else "oneshot")
+
+
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
 def test_the_target_stops_everything_and_starts_it_again(unit):
     told = sections(unit)
@@ -219,11 +234,10 @@ def test_a_worker_that_another_target_wanted_comes_to_ours(tmp_path):
 def test_processes_are_hidden_from_all_but_the_worker():
     """A worker's own are not to be traced, and so it would not see them itself."""
     common = (DEPLOY / "systemd/qlib-.service.d/common.conf").read_text()
-    services = [unit for unit in UNITS if unit.suffix == ".service"]
-    hiding = {unit.name for unit in services if "\nProtectProc=" in unit.read_text()}
+    hiding = {unit.name for unit in SERVICES if "\nProtectProc=" in unit.read_text()}
 
     assert "ProtectProc" not in common
-    assert hiding == {unit.name for unit in services} - {"qlib-worker@.service"}
+    assert hiding == {unit.name for unit in SERVICES} - {"qlib-worker@.service"}
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze")
