@@ -113,7 +113,13 @@ def check_postgres(words):
 
 def run_in_a_container(words):
     """A service of the compose file, with a command of ours or its own, and a volume's folder."""
-    assert words[:4] == ["-f", "deploy/compose.yml", "run", "--rm"]
+    assert words[:2] == ["-f", "deploy/compose.yml"]
+    if words[2] == "build":
+        assert words[3:] == ["--build-arg", "RELEASE=$(git rev-parse --short=12 HEAD)"]
+        return
+    if words[2:] == ["up", "-d"]:
+        return
+    assert words[2:4] == ["run", "--rm"]
     told = yaml.safe_load((DEPLOY / "compose.yml").read_text())
     service = told["services"][words[4]]
     assert words[5:7] == ["python", "manage.py"]
@@ -765,6 +771,37 @@ def test_in_containers_nothing_starts_before_there_are_tables():
     for name in ("web", "reconcile", "worker"):
         assert ready.items() <= services[name]["depends_on"].items()
     assert services["migrate"]["depends_on"] == {"database": {"condition": "service_healthy"}}
+
+
+def test_behind_tls_the_containers_know_their_name_and_their_release():
+    platform = yaml.safe_load((DEPLOY / "compose.yml").read_text())["services"]["web"]
+    told = {
+        name: re.sub(
+            r"\$\{(\w+)(?::-(.*?)|:\?)\}",
+            lambda found: {"PUBLIC_HOST": "qlib.example.org"}.get(found[1], found[2] or "given"),
+            text,
+        )
+        for name, text in platform["environment"].items()
+    }
+    wanted = "ALLOWED_HOSTS, ALLOWED_ORIGINS, HTTPS, SECURE_PROXY_SSL_HEADER"
+    done = subprocess.run(
+        [sys.executable, "-c", f"from qlibplatform.settings import *; print({wanted})"],
+        env={**os.environ, **told}, cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+
+    assert "'qlib.example.org'" in done.stdout
+    assert "['https://qlib.example.org'] True ('HTTP_X_FORWARDED_PROTO', 'https')" in done.stdout
+    (argument,) = platform["build"]["args"]
+    assert f"ENV PLATFORM_RELEASE=${argument}\n" in (DEPLOY / "Containerfile").read_text()
+
+
+def test_an_image_is_made_of_what_is_copied_and_of_nothing_else():
+    copied = re.findall(r"^COPY (.*) \S+$", (DEPLOY / "Containerfile").read_text(), re.MULTILINE)
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    let_in = {line[1:] for line in lines if line.startswith("!")}
+
+    assert "*" in lines
+    assert let_in == {source for line in copied for source in line.split()}
 
 
 def test_the_containerfile_copies_what_there_is():
