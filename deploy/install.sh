@@ -53,6 +53,8 @@ done
 # Paths are kept, and read from elsewhere; a link stays one, for renewed certificates stand behind it.
 CERTIFICATE="$(realpath -sm -- "$CERTIFICATE")" KEY="$(realpath -sm -- "$KEY")"
 [[ "$PYTHON" != */* ]] || PYTHON="$(realpath -sm -- "$PYTHON")"
+# A folder that every user may enter.
+cd /
 
 # A checkout may be another user's; git names no commit of such a one unless it is told to.
 RELEASE="$(git -c safe.directory='*' -C "$SOURCE" rev-parse --short=12 HEAD 2>/dev/null || cat "$SOURCE/RELEASE" 2>/dev/null || true)"
@@ -213,12 +215,22 @@ database() {
     done
     serve postgresql
     if [ -n "$DRY" ]; then echo "   would make the role and the database, if they are missing"; return; fi
-    local psql=(runuser -u postgres -- psql -qtAX -v ON_ERROR_STOP=1)
+    role
+}
+
+role() {
+    local psql=(runuser -u postgres -- psql -qtAX -v ON_ERROR_STOP=1) password
+    password="$(password_of PLATFORM_DATABASE_URL)"
     if [ -z "$("${psql[@]}" -c "SELECT 1 FROM pg_roles WHERE rolname = 'qlib'")" ]; then
-        "${psql[@]}" <<<"CREATE ROLE qlib LOGIN PASSWORD '$(password_of PLATFORM_DATABASE_URL)'"
+        "${psql[@]}" <<<"CREATE ROLE qlib LOGIN PASSWORD '$password'"
     fi
     if [ -z "$("${psql[@]}" -c "SELECT 1 FROM pg_database WHERE datname = 'qlib'")" ]; then
         "${psql[@]}" -c "CREATE DATABASE qlib OWNER qlib"
+    fi
+    # The environment file was lost, and was made anew with other secrets. Not always: the server may be a standby here.
+    if ! "${psql[@]}" <<<"\\connect '$(setting PLATFORM_DATABASE_URL)'" 2>/dev/null; then
+        echo "   the role gets the password of $ETC/environment"
+        "${psql[@]}" <<<"ALTER ROLE qlib LOGIN PASSWORD '$password'"
     fi
 }
 
@@ -347,10 +359,19 @@ tidy() {
     done
 }
 
+# Asked again for a minute: workers tell of themselves some seconds after their start.
 doctor() {
     step "The doctor"
-    has_systemd && [ -z "$DRY" ] && sleep 10
-    run qlib-manage doctor || echo "   see the cures above"
+    if [ -n "$DRY" ]; then run qlib-manage doctor; return; fi
+    local told
+    for _ in 1 2 3 4 5 6; do
+        ! has_systemd || sleep 10
+        if told="$(qlib-manage doctor 2>&1)"; then printf '%s\n' "$told"; return; fi
+        has_systemd || break
+    done
+    printf '%s\n' "$told"
+    printf '\nRelease %s is installed and does not work yet: the cures are above. Then: qlib-manage doctor\n' "$RELEASE" >&2
+    exit 1
 }
 
 BASE_PACKAGES=(python3 python3-venv git openssl libgomp1)

@@ -634,6 +634,63 @@ def test_files_without_a_name_are_no_release(tmp_path):
     assert f"{tmp_path}/RELEASE" in done.stderr
 
 
+@pytest.mark.parametrize(("healthy", "code", "said"), [("true", 0, ""), ("false", 1, "cures")])
+def test_an_installation_that_does_not_work_does_not_end_as_one_that_does(
+    tmp_path, healthy, code, said
+):
+    stand_ins = f"has_systemd() {{ false; }}; qlib-manage() {{ echo $1 says; {healthy}; }}"
+
+    done = do(tmp_path, f"{stand_ins}; doctor")
+
+    assert (done.returncode, "doctor says" in done.stdout) == (code, True)
+    assert said in done.stderr
+
+
+def test_the_doctor_is_asked_again_while_workers_start(tmp_path):
+    stand_ins = f"""
+    has_systemd() {{ true; }}
+    sleep() {{ echo x >> {tmp_path}/asked; }}
+    qlib-manage() {{ [ "$(wc -l < {tmp_path}/asked)" -ge 3 ]; }}
+    """
+
+    done = do(tmp_path, f"{stand_ins}\ndoctor")
+
+    assert (done.returncode, (tmp_path / "asked").read_text()) == (0, "x\nx\nx\n")
+
+
+@pytest.mark.postgres
+def test_the_role_gets_the_password_of_an_environment_that_was_made_anew(tmp_path):
+    with databases.fresh("postgresql") as url:
+        place = urlsplit(url)
+        folder = Path(parse_qs(place.query)["host"][0])
+        asks = folder / "pg_hba.conf"
+        asks.write_text("local all qlib scram-sha-256\n" + asks.read_text())
+        with psycopg.connect(url, autocommit=True) as server:
+            server.execute("SELECT pg_reload_conf()")
+            # `runuser -u postgres -- psql …`
+            options = f"--host={folder} --username={place.username} --dbname=postgres"
+            stand_in = f'runuser() {{ "{postgres.programs()}/$4" {options} "${{@:5}}"; }}'
+            said = []
+            for password in ("first", "first", "second"):
+                address = f"postgresql://qlib:{password}@/qlib?host={folder}"
+                (tmp_path / "environment").write_text(f"PLATFORM_DATABASE_URL={address}\n")
+
+                done = do(tmp_path, f"{stand_in}; role")
+
+                assert done.returncode == 0, done.stderr
+                said.append("gets the password" in done.stdout)
+                psycopg.connect(address).close()
+            owner = server.execute(
+                "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = 'qlib'"
+            ).fetchone()
+
+    assert (said, owner) == ([False, False, True], ("qlib",))
+
+
+def test_the_installer_works_in_a_folder_that_every_user_may_enter(tmp_path):
+    assert do(tmp_path, "pwd").stdout == "/\n"
+
+
 @pytest.mark.parametrize(
     ("there", "allowed"),
     [
