@@ -13,6 +13,7 @@ install.sh COMMAND [OPTION]…
 What is chosen by options is kept in /etc/qlib-platform/choices: an upgrade needs none of them.
   --host NAME       the name under which browsers come (default: this machine's)
   --workers LIST    units to run, such as cpu-1,cpu-2,torch-1 (default: cpu-1)
+  --webs N          web processes, at most 9 (default: 1)
   --models          install XGBoost and CatBoost too
   --s3              install what artifacts in an S3-compatible store need
   --certificate FILE --key FILE    TLS; without, one is made that browsers warn of
@@ -26,29 +27,66 @@ COMMAND="${1:-}"
 [ $# -gt 0 ] && shift
 OPT=/opt/qlib-platform ETC=/etc/qlib-platform STATE=/var/lib/qlib-platform BACKUPS=/var/backups/qlib-platform
 UNITS=/etc/systemd/system
-HOST="$(hostname -f 2>/dev/null || hostname)" WORKERS=cpu-1 SETS="base worker" DRY= PURGE=
+HOST="$(hostname -f 2>/dev/null || hostname)" WORKERS=cpu-1 WEBS=1 SETS="base worker" DRY="" PURGE=""
 CERTIFICATE="$ETC/tls.crt" KEY="$ETC/tls.key" PYTHON=python3
 # An upgrade is given no options: it keeps to what was chosen before.
 # shellcheck source=/dev/null
 [ ! -r "$ETC/choices" ] || . "$ETC/choices"
+refuse() { printf '%s\n' "$@" >&2; exit 2; }
 while [ $# -gt 0 ]; do
     case "$1" in
-        --host) HOST="$2"; shift ;;
-        --workers) WORKERS="$2"; shift ;;
+        --host | --workers | --webs | --certificate | --key | --python)
+            # An option in the place of a value would be swallowed, and --dry-run is one.
+            case "${2:-}" in '' | -*) refuse "$1 needs a value." ;; esac
+            name="${1#--}"
+            printf -v "${name^^}" %s "$2"
+            shift
+            ;;
         --models) SETS="$SETS models" ;;
         --s3) SETS="$SETS s3" ;;
-        --certificate) CERTIFICATE="$2"; shift ;;
-        --key) KEY="$2"; shift ;;
-        --python) PYTHON="$2"; shift ;;
         --dry-run) DRY=1 ;;
         --purge) PURGE=1 ;;
         *) echo "There is no option $1." >&2; usage >&2; exit 2 ;;
     esac
     shift
 done
+# Paths are kept, and read from elsewhere; a link stays one, for renewed certificates stand behind it.
+CERTIFICATE="$(realpath -sm -- "$CERTIFICATE")" KEY="$(realpath -sm -- "$KEY")"
+[[ "$PYTHON" != */* ]] || PYTHON="$(realpath -sm -- "$PYTHON")"
+# A folder that every user may enter.
+cd /
 
-RELEASE="$(git -C "$SOURCE" rev-parse --short=12 HEAD 2>/dev/null || cat "$SOURCE/RELEASE" 2>/dev/null || echo unnamed)"
+# A checkout may be another user's; git names no commit of such a one unless it is told to.
+RELEASE="$(git -c safe.directory='*' -C "$SOURCE" rev-parse --short=12 HEAD 2>/dev/null || cat "$SOURCE/RELEASE" 2>/dev/null || true)"
 NEW="$OPT/releases/$RELEASE"
+
+# What an installation would stumble over half-way, such as a name with a space in nginx's settings.
+check() {
+    local file queue='(cpu|torch|gpu)-[0-9]+'
+    [[ "$HOST" =~ ^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$ ]] || refuse "--host: '$HOST' is no host's name."
+    [[ "$WORKERS" =~ ^$queue(,$queue)*$ ]] || refuse "--workers: '$WORKERS' is no list of units such as cpu-1,gpu-1: a queue (cpu, torch, gpu) and a number."
+    [[ "$WEBS" =~ ^[1-9]$ ]] || refuse "--webs: '$WEBS' is no number from 1 to 9."
+    check_python
+    # Two releases of one name would be taken for each other.
+    [[ "$RELEASE" =~ ^[A-Za-z0-9._-]+$ ]] || refuse "$SOURCE is no checkout whose commit git can name; without git, write a name into $SOURCE/RELEASE."
+    [ "$COMMAND" = all ] || return 0
+    for file in "$CERTIFICATE" "$KEY"; do
+        [[ "$file" =~ ^/[A-Za-z0-9/._@+=,-]+$ ]] || refuse "'$file' is no path that nginx's settings can hold."
+    done
+    if [ "$CERTIFICATE $KEY" != "$ETC/tls.crt $ETC/tls.key" ]; then
+        for file in "$CERTIFICATE" "$KEY"; do [ -r "$file" ] || refuse "There is no file $file to be read (--certificate, --key)."; done
+        if command -v openssl >/dev/null && [ "$(public_key x509 -pubkey -noout -in "$CERTIFICATE")" != "$(public_key pkey -pubout -passin pass: -in "$KEY")" ]; then
+            refuse "The key in $KEY is not that of the certificate in $CERTIFICATE, or cannot be read without a password."
+        fi
+    fi
+}
+public_key() { openssl "$@" 2>/dev/null || echo "$1 failed"; }
+# Debian's own may be missing yet: it is one of the packages.
+check_python() {
+    [ "$PYTHON" != python3 ] || command -v python3 >/dev/null || return 0
+    "$PYTHON" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null ||
+        refuse "Python 3.11 or 3.12 is needed, and $PYTHON is none: name one by --python."
+}
 
 OWED=
 step() { printf '\n== %s\n' "$*"; }
@@ -127,9 +165,23 @@ release() {
     run touch "$NEW/.complete"
 }
 
+# allow SETTING NAME: the name is put into the list, before what is there: what is not in it is answered with 400.
+allow() {
+    local there; there="$(setting "$1")"
+    case ",$there," in *",$2,"* | *",.${2#*.},"* | *',*,'*) return ;; esac
+    echo "   but $1 gets $2 too"
+    grep -q "^$1=" "$ETC/environment" || [ -n "$DRY" ] || echo "$1=" >> "$ETC/environment"
+    run sed -i "s#^$1=.*#$1=$2${there:+,$there}#" "$ETC/environment"
+}
+
 environment() {
     step "Settings in $ETC/environment"
-    if [ -e "$ETC/environment" ]; then echo "   are there already, and stay"; return; fi
+    if [ -e "$ETC/environment" ]; then
+        echo "   are there already, and stay"
+        allow PLATFORM_ALLOWED_HOSTS "$HOST"
+        allow PLATFORM_ALLOWED_ORIGINS "https://$HOST"
+        return
+    fi
     sed -e "s/@SECRET_KEY@/$(secret)$(secret)/" -e "s/@DATABASE_PASSWORD@/$(secret)/" \
         -e "s/@REDIS_PASSWORD@/$(secret)/" -e "s/@HOST@/$HOST/g" "$SOURCE/deploy/environment" |
         write "$ETC/environment" 0600 root:root
@@ -137,7 +189,7 @@ environment() {
 
 choices() {
     step "What was chosen, for the next upgrade, in $ETC/choices"
-    { for name in HOST WORKERS SETS CERTIFICATE KEY PYTHON; do printf '%s=%q\n' "$name" "${!name}"; done; } |
+    { for name in HOST WORKERS WEBS SETS CERTIFICATE KEY PYTHON; do printf '%s=%q\n' "$name" "${!name}"; done; } |
         write "$ETC/choices" 0644 root:root
 }
 
@@ -163,12 +215,22 @@ database() {
     done
     serve postgresql
     if [ -n "$DRY" ]; then echo "   would make the role and the database, if they are missing"; return; fi
-    local psql=(runuser -u postgres -- psql -qtAX -v ON_ERROR_STOP=1)
+    role
+}
+
+role() {
+    local psql=(runuser -u postgres -- psql -qtAX -v ON_ERROR_STOP=1) password
+    password="$(password_of PLATFORM_DATABASE_URL)"
     if [ -z "$("${psql[@]}" -c "SELECT 1 FROM pg_roles WHERE rolname = 'qlib'")" ]; then
-        "${psql[@]}" <<<"CREATE ROLE qlib LOGIN PASSWORD '$(password_of PLATFORM_DATABASE_URL)'"
+        "${psql[@]}" <<<"CREATE ROLE qlib LOGIN PASSWORD '$password'"
     fi
     if [ -z "$("${psql[@]}" -c "SELECT 1 FROM pg_database WHERE datname = 'qlib'")" ]; then
         "${psql[@]}" -c "CREATE DATABASE qlib OWNER qlib"
+    fi
+    # The environment file was lost, and was made anew with other secrets. Not always: the server may be a standby here.
+    if ! "${psql[@]}" <<<"\\connect '$(setting PLATFORM_DATABASE_URL)'" 2>/dev/null; then
+        echo "   the role gets the password of $ETC/environment"
+        "${psql[@]}" <<<"ALTER ROLE qlib LOGIN PASSWORD '$password'"
     fi
 }
 
@@ -200,16 +262,37 @@ units() {
     systemd daemon-reload
 }
 
-nginx_site() {
-    step "nginx: TLS, limits, sockets and files for https://$HOST"
-    if [ ! -e "$CERTIFICATE" ]; then
-        echo "   a certificate that browsers warn of, until --certificate and --key name a real one"
-        run openssl req -x509 -newkey rsa:2048 -nodes -days 825 -subj "/CN=$HOST" \
-            -addext "subjectAltName=DNS:$HOST" -keyout "$KEY" -out "$CERTIFICATE"
+# Made at the usual place only, and over nothing that somebody brought: a key that is lost cannot be had again.
+certificate() {
+    [ "$CERTIFICATE $KEY" = "$ETC/tls.crt $ETC/tls.key" ] || return 0
+    if [ -e "$CERTIFICATE" ]; then
+        # One that signs itself is ours. It is made anew for another name, with its key.
+        [ "$(of_certificate -subject_hash)" = "$(of_certificate -issuer_hash)" ] || return 0
+        if [ -e "$KEY" ] && [[ "$(of_certificate -checkhost "$HOST")" == *"does match"* ]]; then return; fi
+    fi
+    echo "   a certificate for $HOST that browsers warn of, until --certificate and --key name a real one"
+    if [ ! -e "$KEY" ]; then
+        run openssl genrsa -out "$KEY" 2048
         run chmod 0600 "$KEY"
     fi
+    run openssl req -x509 -days 825 -subj "/CN=$HOST" -addext "subjectAltName=DNS:$HOST" -key "$KEY" -out "$CERTIFICATE"
+}
+of_certificate() { openssl x509 -noout -in "$CERTIFICATE" "$@"; }
+
+# Before nginx sends anything there.
+sockets() {
+    step "Sockets of $WEBS web processes"
+    local number units=()
+    for number in $(seq "$WEBS"); do units+=("qlib-web@$number.socket"); done
+    systemd enable --now "${units[@]}"
+}
+
+nginx_site() {
+    step "nginx: TLS, limits, sockets and files for https://$HOST"
+    certificate
     run usermod -a -G qlib www-data
-    sed -e "s#@HOST@#$HOST#g" -e "s#@CERTIFICATE@#$CERTIFICATE#" -e "s#@CERTIFICATE_KEY@#$KEY#" \
+    local webs; webs="$(for number in $(seq "$WEBS"); do printf '    server 127.0.0.1:800%s;\\n' "$number"; done)"
+    sed -e "s#^ *server 127.0.0.1:8001;#${webs%\\n}#" -e "s#@HOST@#$HOST#g" -e "s#@CERTIFICATE@#$CERTIFICATE#" -e "s#@CERTIFICATE_KEY@#$KEY#" \
         -e "s#@STATE_DIR@#$STATE#" "$SOURCE/deploy/nginx.conf" |
         write /etc/nginx/sites-available/qlib-platform 0644 root:root
     run ln -sfn /etc/nginx/sites-available/qlib-platform /etc/nginx/sites-enabled/qlib-platform
@@ -239,20 +322,30 @@ restart() {
 
 start() {
     step "Start, or restart with the new release"
-    local name workers=()
+    local name number workers=() webs=()
     for name in ${WORKERS//,/ }; do workers+=("qlib-worker@$name.service"); done
+    for number in $(seq "$WEBS"); do webs+=("qlib-web@$number.service"); done
+    systemd enable --now qlib-platform.target
     if [ "$1" = all ]; then
-        systemd enable --now qlib-platform.target qlib-web@1.socket qlib-maintain.timer qlib-backup.timer
+        systemd reenable qlib-maintain.timer qlib-backup.timer
+        systemd start qlib-maintain.timer qlib-backup.timer
         systemd enable qlib-reconcile.service
     fi
-    for name in "$UNITS"/multi-user.target.wants/qlib-worker@*.service; do
+    for name in "$UNITS"/*.target.wants/qlib-worker@*.service; do
         name="${name##*/}"
         [[ " ${workers[*]} qlib-worker@*.service " == *" $name "* ]] || systemd disable --now "$name"
     done
+    for name in "$UNITS"/sockets.target.wants/qlib-web@[1-9].socket; do
+        name="${name##*/}"
+        [[ " ${webs[*]} qlib-web@[1-9].service " == *" ${name%.socket}.service "* ]] || systemd disable --now "$name"
+    done
     restart
-    [ "$1" != all ] || systemd start qlib-web@1.service qlib-reconcile.service
+    [ "$1" != all ] || systemd start "${webs[@]}" qlib-reconcile.service
+    # Anew: earlier releases had them wanted by another target, which did not start them again with the rest.
+    # Not by reenable: it cannot do it for an instance of a template.
+    systemd disable "${workers[@]}"
+    systemd enable "${workers[@]}"
     systemd start "${workers[@]}"
-    for name in "${workers[@]}"; do systemd add-wants multi-user.target "$name"; done
 }
 
 # A release is over 1 GB; the one before stays for a rollback. Nothing runs from older ones now.
@@ -266,27 +359,40 @@ tidy() {
     done
 }
 
+# Asked again for a minute: workers tell of themselves some seconds after their start.
 doctor() {
     step "The doctor"
-    has_systemd && [ -z "$DRY" ] && sleep 10
-    run qlib-manage doctor || echo "   see the cures above"
+    if [ -n "$DRY" ]; then run qlib-manage doctor; return; fi
+    local told
+    for _ in 1 2 3 4 5 6; do
+        ! has_systemd || sleep 10
+        if told="$(qlib-manage doctor 2>&1)"; then printf '%s\n' "$told"; return; fi
+        has_systemd || break
+    done
+    printf '%s\n' "$told"
+    printf '\nRelease %s is installed and does not work yet: the cures are above. Then: qlib-manage doctor\n' "$RELEASE" >&2
+    exit 1
 }
 
 BASE_PACKAGES=(python3 python3-venv git openssl libgomp1)
 case "$COMMAND" in
     all)
+        check
         packages "${BASE_PACKAGES[@]}" postgresql redis-server nginx
+        check_python
         user_and_folders; release; environment; choices; manage_command; database; redis
         # The new release's tables first: expand, then switch; what is to go, goes with the release after.
         step "Tables are made by release $RELEASE"
         [ -e "$OPT/current" ] || switch "$NEW"
         if [ -z "$DRY" ]; then (set -a; . "$ETC/environment"; cd "$NEW"; setpriv --reuid qlib --regid qlib --init-groups .venv/bin/python manage.py migrate --noinput); else tables; fi
-        switch "$NEW"; units all; nginx_site; start all; tidy; doctor
+        switch "$NEW"; units all; sockets; nginx_site; start all; tidy; doctor
         printf '\nReady: https://%s/  First account: qlib-manage createsuperuser\n' "$HOST"
         ;;
     worker)
         [ -n "$DRY" ] || [ -e "$ETC/environment" ] || { echo "Copy $ETC/environment from the first machine (0600), with the addresses of its PostgreSQL and Redis." >&2; exit 1; }
+        check
         packages "${BASE_PACKAGES[@]}"
+        check_python
         user_and_folders; release; choices; manage_command; switch "$NEW"; units; start worker; tidy; doctor
         ;;
     rollback)

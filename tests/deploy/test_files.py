@@ -16,10 +16,12 @@ from urllib.parse import parse_qs, urlsplit
 import psycopg
 import pytest
 import yaml
+from django.conf import settings
 from django.core.management import get_commands, load_command_class
 from django.urls import Resolver404, resolve
 
 from tests import postgres
+from tests.deploy.test_nginx import make_certificate
 from tests.e2e import databases
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,13 +56,14 @@ def manage(words):
     parser.parse_args(words[1:])
 
 
-def install(*words):
+def install(*words, script=DEPLOY / "install.sh", **environment):
     return subprocess.run(
-        ["bash", DEPLOY / "install.sh", *words],
+        ["bash", script, *words],
         capture_output=True,
         text=True,
         check=False,
-        env={"PATH": os.environ["PATH"]},
+        # A python3 that the platform runs on.
+        env={"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **environment},
     )
 
 
@@ -110,7 +113,13 @@ def check_postgres(words):
 
 def run_in_a_container(words):
     """A service of the compose file, with a command of ours or its own, and a volume's folder."""
-    assert words[:4] == ["-f", "deploy/compose.yml", "run", "--rm"]
+    assert words[:2] == ["-f", "deploy/compose.yml"]
+    if words[2] == "build":
+        assert words[3:] == ["--build-arg", "RELEASE=$(git rev-parse --short=12 HEAD)"]
+        return
+    if words[2:] == ["up", "-d"]:
+        return
+    assert words[2:4] == ["run", "--rm"]
     told = yaml.safe_load((DEPLOY / "compose.yml").read_text())
     service = told["services"][words[4]]
     assert words[5:7] == ["python", "manage.py"]
@@ -184,14 +193,57 @@ def test_a_unit_starts_a_command_that_there_is(unit):
         assert "-m qlibplatform.web --fd 3 qlibplatform.asgi:application" in line
 
 
+SERVICES = [unit for unit in UNITS if unit.suffix == ".service"]
+
+
+@pytest.mark.parametrize("unit", SERVICES, ids=lambda unit: unit.name)
+def test_what_a_unit_says_is_not_undone_by_what_holds_for_all(unit):
+    own = dict(sections(unit)["Service"])
+    common = dict(sections(DEPLOY / "systemd/qlib-.service.d/common.conf")["Service"])
+    # Of this one both hold.
+    common.pop("ReadWritePaths")
+
+    assert {**own, **common}.items() >= own.items()
+    lasts = "Restart" in own
+    assert own["Type"] == ("exec" if lasts else "oneshot")
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_the_target_stops_everything_and_starts_it_again(unit):
+    told = sections(unit)
+    if unit.suffix not in {".service", ".socket", ".timer"}:
+        return
+
+    assert told.get("Unit", "PartOf", fallback="") == "qlib-platform.target"
+    starts = unit.with_suffix(".timer").exists() or unit.with_suffix(".socket").exists()
+    if unit.suffix != ".service" or not starts:
+        assert "qlib-platform.target" in told["Install"]["WantedBy"].split()
+
+
+@pytest.mark.skipif(shutil.which("systemctl") is None, reason="systemctl")
+def test_a_worker_that_another_target_wanted_comes_to_ours(tmp_path):
+    units = shutil.copytree(DEPLOY / "systemd", tmp_path / "etc/systemd/system")
+    worker = "qlib-worker@cpu-1.service"
+    (units / "multi-user.target.wants").mkdir()
+    (units / "multi-user.target.wants" / worker).symlink_to(units / "qlib-worker@.service")
+
+    told = [words for words in ordered(plan_of("worker", tmp_path)) if "able qlib-worker" in words]
+    for words in told:
+        command = ["systemctl", f"--root={tmp_path}", *words.split()]
+        subprocess.run(command, check=True, capture_output=True)
+
+    assert [file.parent.name for file in units.glob("*/qlib-worker@*")] == [
+        "qlib-platform.target.wants"
+    ]
+
+
 def test_processes_are_hidden_from_all_but_the_worker():
     """A worker's own are not to be traced, and so it would not see them itself."""
     common = (DEPLOY / "systemd/qlib-.service.d/common.conf").read_text()
-    services = [unit for unit in UNITS if unit.suffix == ".service"]
-    hiding = {unit.name for unit in services if "\nProtectProc=" in unit.read_text()}
+    hiding = {unit.name for unit in SERVICES if "\nProtectProc=" in unit.read_text()}
 
     assert "ProtectProc" not in common
-    assert hiding == {unit.name for unit in services} - {"qlib-worker@.service"}
+    assert hiding == {unit.name for unit in SERVICES} - {"qlib-worker@.service"}
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze")
@@ -271,9 +323,9 @@ def test_the_purge_drops_a_database_that_somebody_is_connected_to():
                 reconciler.execute("SELECT 1")
 
 
-def plan_of(command, place):
-    """What a copy of the installer would do whose settings, releases and units are in a place."""
-    script = shutil.copytree(DEPLOY, place / "deploy") / "install.sh"
+def installer_of(place):
+    """A copy of the installer whose settings, releases and units are in a place."""
+    script = shutil.copytree(DEPLOY, place / "deploy", dirs_exist_ok=True) / "install.sh"
     text = script.read_text()
     for name, usual in {
         "OPT": "/opt/qlib-platform",
@@ -283,13 +335,24 @@ def plan_of(command, place):
         assert f"{name}={usual}" in text
         text = text.replace(f"{name}={usual}", f"{name}={place}")
     script.write_text(text)
-    return subprocess.run(
-        ["bash", script, command, "--dry-run"],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={"PATH": os.environ["PATH"]},
-    ).stdout
+    (place / "RELEASE").write_text("tested")
+    return script
+
+
+def plan_of(command, place, *words):
+    """What such a copy would do."""
+    done = install(command, "--dry-run", *words, script=installer_of(place))
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def do(place, steps, *words):
+    """Let such a copy do some of its steps, and nothing else."""
+    script = installer_of(place)
+    functions, mark, _ = script.read_text().partition("BASE_PACKAGES=(")
+    assert mark
+    script.write_text(f"{functions}\n{steps}\n")
+    return install("all", *words, script=script)
 
 
 def enable(place, target, *units):
@@ -316,6 +379,7 @@ def test_an_upgrade_keeps_to_what_was_chosen(tmp_path):
 @pytest.mark.parametrize("command", ["all", "rollback"])
 def test_everything_that_runs_changes_its_release_the_web_one_after_the_other(tmp_path, command):
     enable(tmp_path, "sockets.target", "qlib-web@1.socket", "qlib-web@2.socket")
+    (tmp_path / "choices").write_text("WEBS=2\n")
 
     told = ordered(plan_of(command, tmp_path))
 
@@ -330,17 +394,53 @@ def test_everything_that_runs_changes_its_release_the_web_one_after_the_other(tm
 
 def test_a_worker_that_is_not_chosen_any_more_is_stopped_for_good(tmp_path):
     enable(tmp_path, "multi-user.target", "qlib-worker@cpu-1.service", "qlib-worker@cpu-2.service")
+    enable(tmp_path, "qlib-platform.target", "qlib-worker@cpu-3.service")
     (tmp_path / "choices").write_text("WORKERS=cpu-1\n")
 
     told = ordered(plan_of("worker", tmp_path))
 
-    assert [words for words in told if "disable" in words] == [
-        "disable --now qlib-worker@cpu-2.service"
+    assert [words for words in told if "disable --now" in words] == [
+        "disable --now qlib-worker@cpu-2.service",
+        "disable --now qlib-worker@cpu-3.service",
+    ]
+    assert {"enable --now qlib-platform.target", "enable qlib-worker@cpu-1.service"} < set(told)
+
+
+def test_web_processes_are_as_many_as_chosen_and_nginx_knows_each(tmp_path):
+    enable(
+        tmp_path, "sockets.target", "qlib-web@1.socket", "qlib-web@2.socket", "qlib-web@3.socket"
+    )
+    (tmp_path / "choices").write_text("WEBS=2\n")
+
+    plan = plan_of("all", tmp_path)
+
+    told = ordered(plan)
+    begin = told.index("enable --now qlib-web@1.socket qlib-web@2.socket")
+    assert (
+        begin
+        < told.index("reload-or-restart nginx")
+        < told.index("disable --now qlib-web@3.socket")
+    )
+    assert "start qlib-web@1.service qlib-web@2.service qlib-reconcile.service" in told
+    assert [words for words in told if "disable --now" in words] == [
+        "disable --now qlib-web@3.socket"
     ]
 
 
+@pytest.mark.parametrize(
+    ("chosen", "ports"), [([], ["8001"]), (["--webs", "3"], ["8001", "8002", "8003"])]
+)
+def test_both_upstreams_have_a_line_for_each_web_process(tmp_path, chosen, ports):
+    """The site's text goes to the end of the tests' pipe, for `write` is replaced."""
+    steps = "write() { cat; }; run() { :; }; systemd() { :; }; certificate() { :; }; nginx_site"
+
+    site = do(tmp_path, steps, *chosen).stdout
+
+    assert re.findall(r"^    server 127\.0\.0\.1:(\d+);$", site, flags=re.MULTILINE) == ports * 2
+
+
 def test_a_first_installation_disables_no_worker(tmp_path):
-    assert "disable" not in plan_of("all", tmp_path)
+    assert "disable --now" not in plan_of("all", tmp_path)
 
 
 @pytest.mark.parametrize("command", ["all", "worker"])
@@ -358,14 +458,14 @@ def test_an_upgrade_leaves_the_release_before_it_and_no_older_one(tmp_path, comm
 
 
 def test_the_same_release_again_keeps_the_one_before_it(tmp_path):
-    for name in ("unnamed", "older", "oldest"):
+    for name in ("tested", "older", "oldest"):
         (tmp_path / "releases" / name).mkdir(parents=True)
-    (tmp_path / "current").symlink_to(tmp_path / "releases" / "unnamed")
+    (tmp_path / "current").symlink_to(tmp_path / "releases" / "tested")
     (tmp_path / "previous").symlink_to(tmp_path / "releases" / "older")
 
     plan = plan_of("all", tmp_path)
 
-    assert "== Release unnamed in" in plan
+    assert "== Release tested in" in plan
     assert re.findall(r"rm -rf \S*/releases/(old\w*)", plan) == ["oldest"]
 
 
@@ -409,6 +509,243 @@ def test_what_it_does_not_know_it_does_not_guess(words):
 
     assert done.returncode == 2
     assert "install.sh COMMAND" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--workers", "--dry-run"],
+        ["--dry-run", "--host"],
+        ["--dry-run", "--host", ""],
+        ["--dry-run", "--host", "a b"],
+        ["--dry-run", "--host", "x;rm"],
+        ["--dry-run", "--host", "https://qlib.example.org"],
+        ["--dry-run", "--workers", "foo-1"],
+        ["--dry-run", "--workers", "cpu"],
+        ["--dry-run", "--workers", "cpu-1,,cpu-2"],
+        ["--dry-run", "--webs", "0"],
+        ["--dry-run", "--webs", "10"],
+        ["--dry-run", "--python", "python9"],
+        ["--dry-run", "--python", "/bin/true/python3"],
+        ["--dry-run", "--certificate", "/nowhere.pem", "--key", "/nowhere.key"],
+        ["--dry-run", "--certificate", "/etc/hostname", "--key", "/nowhere.key"],
+        ["--dry-run", "--certificate", "/etc/hostname"],
+        ["--dry-run", "--certificate", "/nowhere;x", "--key", "/etc/hostname"],
+    ],
+)
+def test_a_value_that_can_not_be_right_is_refused_before_anything_is_done(words, tmp_path):
+    done = install("all", *words, script=installer_of(tmp_path))
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert len(done.stderr.splitlines()) == 1
+    assert any(word in done.stderr for word in words if word)
+
+
+@pytest.mark.parametrize("command", ["rollback", "uninstall"])
+def test_what_is_not_used_stops_nobody_from_going_back(command, tmp_path):
+    (tmp_path / "choices").write_text("PYTHON=python9\nCERTIFICATE=/nowhere\n")
+
+    assert plan_of(command, tmp_path)
+
+
+def test_the_installer_knows_the_queues(tmp_path):
+    workers = ",".join(f"{queue}-1" for queue in settings.QUEUES)
+
+    assert f"worker@{settings.QUEUES[-1]}-1.service" in plan_of(
+        "worker", tmp_path, "--workers", workers
+    )
+
+
+@pytest.mark.parametrize("version", [(3, 10), (3, 13)])
+def test_a_python_that_the_platform_does_not_run_on_is_refused_at_once(version, tmp_path):
+    python = tmp_path / "python3"
+    stand_in = f"import sys; sys.version_info = {version}; exec(sys.argv[2])"
+    python.write_text(f"#!/bin/sh\nexec {sys.executable} -c '{stand_in}' \"$@\"\n")
+    python.chmod(0o755)
+
+    done = install("all", "--dry-run", "--python", python, script=installer_of(tmp_path))
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--python" in done.stderr
+
+
+def test_files_are_named_from_where_one_stands(tmp_path, monkeypatch):
+    (tmp_path / "brought").mkdir()
+    make_certificate(tmp_path / "brought")
+    monkeypatch.chdir(tmp_path / "brought")
+
+    plan = plan_of("all", tmp_path, "--certificate", "tls.crt", "--key", "./tls.key")
+
+    assert "run: openssl" not in plan
+
+
+def test_a_key_of_another_certificate_is_refused(tmp_path):
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        make_certificate(tmp_path / name)
+    named = ["--certificate", tmp_path / "one/tls.crt", "--key", tmp_path / "other/tls.key"]
+
+    done = install("all", "--dry-run", *named, script=installer_of(tmp_path))
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "is not that of" in done.stderr
+
+
+def names(certificate):
+    return subprocess.check_output(
+        ["openssl", "x509", "-noout", "-ext", "subjectAltName", "-in", certificate], text=True
+    )
+
+
+def test_a_certificate_is_made_and_follows_the_host_and_its_key_stays(tmp_path):
+    for host in ("a.example.org", "b.example.org", "b.example.org"):
+        before = [file.read_bytes() for file in tmp_path.glob("tls.*")]
+        assert do(tmp_path, "certificate", "--host", host).returncode == 0
+        assert f"DNS:{host}\n" in names(tmp_path / "tls.crt")
+        assert not before or (tmp_path / "tls.key").read_bytes() in before
+
+    assert (tmp_path / "tls.crt").read_bytes() in before
+    assert (tmp_path / "tls.key").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_release_has_the_name_of_its_commit_whoever_owns_the_checkout(tmp_path):
+    script = installer_of(tmp_path)
+    (tmp_path / "RELEASE").unlink()
+    who = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
+    git = ["git", "-C", tmp_path]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, *who, "commit", "-q", "--allow-empty", "-m", "x"], check=True)
+    commit = subprocess.check_output([*git, "rev-parse", "--short=12", "HEAD"], text=True).strip()
+
+    # git's own switch for its tests: it takes every checkout for another user's.
+    done = install("all", "--dry-run", script=script, GIT_TEST_ASSUME_DIFFERENT_OWNER="1")
+
+    assert done.returncode == 0, done.stderr
+    assert f"== Release {commit} in" in done.stdout
+
+
+def test_files_without_a_name_are_no_release(tmp_path):
+    script = installer_of(tmp_path)
+    (tmp_path / "RELEASE").unlink()
+
+    done = install("all", "--dry-run", script=script)
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"{tmp_path}/RELEASE" in done.stderr
+
+
+@pytest.mark.parametrize(("healthy", "code", "said"), [("true", 0, ""), ("false", 1, "cures")])
+def test_an_installation_that_does_not_work_does_not_end_as_one_that_does(
+    tmp_path, healthy, code, said
+):
+    stand_ins = f"has_systemd() {{ false; }}; qlib-manage() {{ echo $1 says; {healthy}; }}"
+
+    done = do(tmp_path, f"{stand_ins}; doctor")
+
+    assert (done.returncode, "doctor says" in done.stdout) == (code, True)
+    assert said in done.stderr
+
+
+def test_the_doctor_is_asked_again_while_workers_start(tmp_path):
+    stand_ins = f"""
+    has_systemd() {{ true; }}
+    sleep() {{ echo x >> {tmp_path}/asked; }}
+    qlib-manage() {{ [ "$(wc -l < {tmp_path}/asked)" -ge 3 ]; }}
+    """
+
+    done = do(tmp_path, f"{stand_ins}\ndoctor")
+
+    assert (done.returncode, (tmp_path / "asked").read_text()) == (0, "x\nx\nx\n")
+
+
+@pytest.mark.postgres
+def test_the_role_gets_the_password_of_an_environment_that_was_made_anew(tmp_path):
+    with databases.fresh("postgresql") as url:
+        place = urlsplit(url)
+        folder = Path(parse_qs(place.query)["host"][0])
+        asks = folder / "pg_hba.conf"
+        asks.write_text("local all qlib scram-sha-256\n" + asks.read_text())
+        with psycopg.connect(url, autocommit=True) as server:
+            server.execute("SELECT pg_reload_conf()")
+            # `runuser -u postgres -- psql …`
+            options = f"--host={folder} --username={place.username} --dbname=postgres"
+            stand_in = f'runuser() {{ "{postgres.programs()}/$4" {options} "${{@:5}}"; }}'
+            said = []
+            for password in ("first", "first", "second"):
+                address = f"postgresql://qlib:{password}@/qlib?host={folder}"
+                (tmp_path / "environment").write_text(f"PLATFORM_DATABASE_URL={address}\n")
+
+                done = do(tmp_path, f"{stand_in}; role")
+
+                assert done.returncode == 0, done.stderr
+                said.append("gets the password" in done.stdout)
+                psycopg.connect(address).close()
+            owner = server.execute(
+                "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = 'qlib'"
+            ).fetchone()
+
+    assert (said, owner) == ([False, False, True], ("qlib",))
+
+
+def test_the_installer_works_in_a_folder_that_every_user_may_enter(tmp_path):
+    assert do(tmp_path, "pwd").stdout == "/\n"
+
+
+@pytest.mark.parametrize(
+    ("there", "allowed"),
+    [
+        ("PLATFORM_ALLOWED_HOSTS=old.org,localhost", "new.example.org,old.org,localhost"),
+        ("PLATFORM_ALLOWED_HOSTS=localhost,new.example.org", "localhost,new.example.org"),
+        ("PLATFORM_ALLOWED_HOSTS=.example.org", ".example.org"),
+        ("PLATFORM_ALLOWED_HOSTS=*", "*"),
+        ("PLATFORM_ALLOWED_HOSTS=", "new.example.org"),
+        ("PLATFORM_HTTPS=true", "new.example.org"),
+    ],
+)  # fmt: skip
+def test_another_host_is_allowed_too(tmp_path, there, allowed):
+    file = tmp_path / "environment"
+    file.write_text(f"PLATFORM_SECRET_KEY=x\n{there}\nPLATFORM_ALLOWED_ORIGINS=https://old.org\n")
+
+    for _ in range(2):
+        done = do(tmp_path, "environment", "--host", "new.example.org")
+        assert done.returncode == 0, done.stderr
+
+    told = dict(line.split("=") for line in file.read_text().splitlines())
+    assert told["PLATFORM_ALLOWED_HOSTS"] == allowed
+    assert told["PLATFORM_ALLOWED_ORIGINS"] == "https://new.example.org,https://old.org"
+    assert told["PLATFORM_SECRET_KEY"] == "x"
+
+
+def test_a_certificate_that_somebody_brought_is_never_written_over(tmp_path):
+    make_certificate(tmp_path)
+    subprocess.run(
+        ["openssl", "req", "-new", "-key", "tls.key", "-subj", "/CN=brought", "-out", "request"],
+        cwd=tmp_path, check=True,
+    )  # fmt: skip
+    subprocess.run(
+        ["openssl", "x509", "-req", "-in", "request", "-CA", "tls.crt", "-CAkey", "tls.key",
+         "-CAcreateserial", "-out", "brought.crt"], cwd=tmp_path, check=True,
+    )  # fmt: skip
+    brought = (tmp_path / "brought.crt").rename(tmp_path / "tls.crt").read_bytes()
+
+    assert do(tmp_path, "certificate", "--host", "qlib.example.org").returncode == 0
+
+    assert (tmp_path / "tls.crt").read_bytes() == brought
+
+
+def test_a_key_stays_though_the_name_of_its_certificate_is_mistyped(tmp_path):
+    (tmp_path / "real").mkdir()
+    make_certificate(tmp_path / "real")
+    key = tmp_path / "real/tls.key"
+    before = key.read_bytes()
+    named = ["--certificate", tmp_path / "real/tsl.crt", "--key", key]
+
+    assert do(tmp_path, "check; certificate", *named).returncode == 2
+    # Kept by a run before, and mistyped then.
+    assert do(tmp_path, "certificate", *named).returncode == 0
+
+    assert key.read_bytes() == before
+    assert not (tmp_path / "real/tsl.crt").exists()
 
 
 # ── The other files ─────────────────────────────────────────────────────────────────────
@@ -491,6 +828,37 @@ def test_in_containers_nothing_starts_before_there_are_tables():
     for name in ("web", "reconcile", "worker"):
         assert ready.items() <= services[name]["depends_on"].items()
     assert services["migrate"]["depends_on"] == {"database": {"condition": "service_healthy"}}
+
+
+def test_behind_tls_the_containers_know_their_name_and_their_release():
+    platform = yaml.safe_load((DEPLOY / "compose.yml").read_text())["services"]["web"]
+    told = {
+        name: re.sub(
+            r"\$\{(\w+)(?::-(.*?)|:\?)\}",
+            lambda found: {"PUBLIC_HOST": "qlib.example.org"}.get(found[1], found[2] or "given"),
+            text,
+        )
+        for name, text in platform["environment"].items()
+    }
+    wanted = "ALLOWED_HOSTS, ALLOWED_ORIGINS, HTTPS, SECURE_PROXY_SSL_HEADER"
+    done = subprocess.run(
+        [sys.executable, "-c", f"from qlibplatform.settings import *; print({wanted})"],
+        env={**os.environ, **told}, cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+
+    assert "'qlib.example.org'" in done.stdout
+    assert "['https://qlib.example.org'] True ('HTTP_X_FORWARDED_PROTO', 'https')" in done.stdout
+    (argument,) = platform["build"]["args"]
+    assert f"ENV PLATFORM_RELEASE=${argument}\n" in (DEPLOY / "Containerfile").read_text()
+
+
+def test_an_image_is_made_of_what_is_copied_and_of_nothing_else():
+    copied = re.findall(r"^COPY (.*) \S+$", (DEPLOY / "Containerfile").read_text(), re.MULTILINE)
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    let_in = {line[1:] for line in lines if line.startswith("!")}
+
+    assert "*" in lines
+    assert let_in == {source for line in copied for source in line.split()}
 
 
 def test_the_containerfile_copies_what_there_is():

@@ -90,6 +90,7 @@ def configuration(folder, *, port, web):
         "@CERTIFICATE@": folder / "tls.crt",
         "@CERTIFICATE_KEY@": folder / "tls.key",
         "@STATE_DIR@": folder,
+        "/var/log/nginx/access.log": folder / "access.log",
         "127.0.0.1:8001": f"127.0.0.1:{web}",
         "listen 443 ssl": f"listen 127.0.0.1:{port} ssl",
         "listen 80;": f"listen 127.0.0.1:{free_port()};",
@@ -146,6 +147,16 @@ def test_it_speaks_tls_and_names_the_request(front):
     assert answer.json() == {"status": "alive"}
     assert re.fullmatch("[0-9a-f]{32}", answer.headers["X-Request-ID"])
     assert "max-age" in answer.headers["Strict-Transport-Security"]
+
+
+def test_its_log_names_the_request(front):
+    named = front.get("/healthz").headers["X-Request-ID"]
+
+    def is_logged():
+        lines = (front.folder / "access.log").read_text().splitlines()
+        return any('"GET /healthz ' in line and line.endswith(f" {named}") for line in lines)
+
+    until(is_logged, what="the line")
 
 
 @pytest.mark.parametrize("path", ["/readyz", "/metrics"])

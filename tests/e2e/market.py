@@ -1,7 +1,6 @@
 """A small market for all platforms of a test run: real prices if there are, else the demo's."""
 
 import os
-import warnings
 from datetime import date
 from pathlib import Path
 
@@ -13,7 +12,6 @@ def import_into(platform: Platform) -> Market:
     """Import the market by the command that users have; a second platform finds it built."""
     folder = os.environ.get("MARKET_DATA")
     if folder is None:
-        warnings.warn("MARKET_DATA is not set: the demo market serves", UserWarning, stacklevel=2)
         platform.manage("build_demo_market")
     else:
         prices, index = Path(folder, "sp500_top50.parquet"), Path(folder, "benchmark.parquet")
