@@ -57,10 +57,11 @@ def test_a_lost_attempt_leaves_nothing_of_it_but_a_line(stage, look, running_tas
     page = look().page
     given_back = {"type": "requeued", "status": "pending", "stage": "queued"}
     line = '<div id="waits"><p>Attempt 1 was lost</p></div>'
+    ran = '<section id="ran">Started later</section>'
 
     def requeued(page: Page) -> dict[str, Any]:
         expect(page.locator("#count")).to_have_text("round 7 of 30")
-        page.route(page.url, lambda route: route.fulfill(body=line, content_type="text/html"))
+        page.route(page.url, lambda route: route.fulfill(body=line + ran, content_type="text/html"))
         return state(page, **given_back)
 
     tell(page, running_task, lambda page: progress(page, stage_eta_s=75), requeued)
@@ -68,7 +69,18 @@ def test_a_lost_attempt_leaves_nothing_of_it_but_a_line(stage, look, running_tas
     expect(page.locator("#waits")).to_have_text("Attempt 1 was lost")
     expect(page.locator("#count")).to_have_text("")
     expect(page.locator("#eta")).to_have_text("")
+    expect(page.locator("#worker")).to_have_text("–")
     expect(page.locator(".stages [data-state=waiting]")).to_have_count(7)
+    page.unroute_all()
+
+    def started(page: Page) -> dict[str, Any]:
+        page.route(page.url, lambda route: route.fulfill(body=line + ran, content_type="text/html"))
+        return state(page, type="started", attempt=2, data={"worker": "worker-9"})
+
+    tell(page, running_task, started)
+    expect(page.locator("#worker")).to_have_text("worker-9")
+    expect(page.locator("#ran")).to_have_text("Started later")
+    expect(page.locator(".curve-ends")).to_have_count(0)
     assert is_same(page)
 
 

@@ -101,11 +101,14 @@ function clearStages() {
   }
 }
 
+/** A part of the page as the server has it now. */
+async function renew(selector) {
+  const fresh = await anew(selector);
+  if (fresh) el(selector).replaceChildren(...fresh.childNodes);
+}
+
 /** What the server says of lost attempts, and of the task's place in its queue. */
-const showWaits = soon(async () => {
-  const fresh = await anew("#waits");
-  if (fresh) el("#waits").replaceChildren(...fresh.childNodes);
-}, WAITS_AFTER_MS);
+const showWaits = soon(() => renew("#waits"), WAITS_AFTER_MS);
 
 setInterval(() => {
   if (page.dataset.status === "pending" && !document.hidden) showWaits();
@@ -113,6 +116,7 @@ setInterval(() => {
 
 function giveBack() {
   clearStages();
+  el("#worker").textContent = "–";
   showWaits();
 }
 
@@ -124,8 +128,10 @@ function startOver(told) {
   const worker = told.data.worker ?? told.data.task?.worker;
   if (worker) el("#worker").textContent = worker;
   curves.clear();
+  el(".curve-ends")?.remove();
   log.reset();
   showWaits();
+  renew("#ran");
 }
 
 // ── Curves ─────────────────────────────────────────────────────────────────────────────
