@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -52,6 +53,19 @@ def test_the_dashboard_has_a_query_in_every_panel():
 
     assert all(target["expr"] for panel in panels for target in panel["targets"])
     assert len({panel["id"] for panel in panels}) == len(panels)
+
+
+def test_every_alert_is_tried_firing_and_not():
+    groups = yaml.safe_load((FILES / "alerts.yml").read_text())["groups"]
+    worlds = yaml.safe_load((FILES / "alerts_test.yml").read_text())["tests"]
+    tried = {
+        (test["alertname"], bool(test["exp_alerts"]))
+        for world in worlds
+        for test in world.get("alert_rule_test", [])
+    }
+
+    names = {rule["alert"] for group in groups for rule in group["rules"]}
+    assert tried == {(name, fires) for name in names for fires in (True, False)}
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool (Debian: prometheus)")
