@@ -63,7 +63,7 @@ def install(*words, script=DEPLOY / "install.sh", **environment):
         text=True,
         check=False,
         # A python3 that the platform runs on.
-        env={"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **environment},
+        env={"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"} | environment,
     )
 
 
@@ -534,7 +534,12 @@ def test_what_it_does_not_know_it_does_not_guess(words):
     ],
 )
 def test_a_value_that_can_not_be_right_is_refused_before_anything_is_done(words, tmp_path):
-    done = install("all", *words, script=installer_of(tmp_path))
+    # One of them is no dry run: if it is not refused, it comes to its first step and no further.
+    (tmp_path / "env").write_text("#!/bin/sh\nexit 9\n")
+    (tmp_path / "env").chmod(0o755)
+    path = f"{tmp_path}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+
+    done = install("all", *words, script=installer_of(tmp_path), PATH=path)
 
     assert (done.returncode, done.stdout) == (2, "")
     assert len(done.stderr.splitlines()) == 1
