@@ -64,7 +64,7 @@ def test_the_list_shows_a_bar_that_the_script_finds(admin, make_task):
 
 
 def test_the_list_shows_names_as_short_plain_text_and_rounds_figures(admin, make_task):
-    task = make_task(name=f"{TERMINAL}{'x' * 180}")
+    task = make_task(name=f"{TERMINAL}{'x' * 150}")
     TrainingTask.objects.filter(pk=task.pk).update(ic=0.0123456789)
 
     page = admin.get(TASKS).content.decode()

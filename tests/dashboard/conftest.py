@@ -7,7 +7,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 NASTY = '<script>alert("x")</script>'
-TERMINAL = "\x1b[31mred\x1b[0m\x1b]0;title\x07\u202ereversed\x00"
+TERMINAL = "\x1b[31mred\x1b[0m\x1b]0;title\x07\u202ereversed"
 
 
 @pytest.fixture
