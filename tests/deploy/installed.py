@@ -24,7 +24,8 @@ from tests.e2e import market, workflows
 from tests.e2e.waiting import until
 
 WORKER, WEB = "qlib-worker@cpu-1.service", "qlib-web@1.service"
-PAUSE_S = 0.02
+PAUSE_S = 0.1
+"""Three clients: well below what nginx lets one address ask."""
 RESTARTS = 5
 
 
