@@ -97,3 +97,14 @@ def test_rounds_by_any_name_are_effort_and_other_settings_are_not():
     for name in ("num_boost_round", "n_epochs", "early_stop", "max_steps", "num_models"):
         assert of(**{name: 1}) != of(**{name: 2})
     assert effort({"platform": {"rounds": 5}}) != effort({})
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{}, {"task": "x"}, {"task": {"model": "a.b.C"}}, {"task": {"model": {"kwargs": [1]}}}],
+)
+def test_a_row_that_holds_no_workflow_has_a_pace_too(make_task, config):
+    task = make_task(config={**config, "platform": ["x"]})
+
+    assert effort(task.config) == effort({})
+    assert Pace.of(task).shares == PRIOR

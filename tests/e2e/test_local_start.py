@@ -112,7 +112,9 @@ def test_the_first_start_trains_the_demo_and_shows_its_result(start):
 
     text = first.text()
     assert re.search(r"password +\S{12,}", text)
-    assert text.count("qp_") == 1
+    # In a line to keep, and in one to paste.
+    assert len(re.findall(r"qp_\w+", text)) == 2
+    assert len(set(re.findall(r"qp_\w+", text))) == 1
     assert re.search(r"fit +\d", text)
     assert re.search(r"│ IC +│ +-?0\.\d{4} │", text)
     assert "synthetic" in text

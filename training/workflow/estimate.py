@@ -94,10 +94,19 @@ def estimate(workflow: Workflow, facts: MarketFacts, runs: Sequence[Run] = ()) -
 
 
 def effort(config: Mapping[str, Any]) -> dict[str, Any]:
-    """How long a workflow lets its model fit: its numbers of rounds, by their names."""
-    kwargs = config.get("task", {}).get("model", {}).get("kwargs", {})
-    told = {name: value for name, value in kwargs.items() if name in _ROUNDS}
-    return {**told, "rounds": config.get("platform", {}).get("rounds")}
+    """How long a workflow lets its model fit: its numbers of rounds, by their names.
+
+    config: as a row has it, which may be no workflow at all.
+    """
+    kwargs = _inside(config, "task", "model", "kwargs")
+    told = {name: kwargs[name] for name in _ROUNDS if name in kwargs}
+    return {**told, "rounds": _inside(config, "platform").get("rounds")}
+
+
+def _inside(value: Any, *keys: str) -> Mapping[str, Any]:
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value if isinstance(value, Mapping) else {}
 
 
 def _rows(handler: dict[str, Any], facts: MarketFacts) -> int:
