@@ -84,6 +84,8 @@ def test_while_nothing_comes_it_looks_after_the_processes():
 
 def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(monkeypatch):
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    for exemption in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(exemption, raising=False)
 
     def always_ready(_connection, _request):
         return Response(200, "OK", Headers({"Content-Length": "0"}), b"")
